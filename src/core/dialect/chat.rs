@@ -1,0 +1,189 @@
+//! Chat completions, streamed (`choices[].delta`) and whole (`choices[].message`).
+
+use super::text::{Text, error_of};
+use crate::event::{Channel, Delta, FinishReason, FrameFacts, LaneId};
+use crate::sse::parse::Unreadable;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a>>,
+    /// llama-server's `return_progress`: the prompt is being read, which is not silence.
+    #[serde(default)]
+    prompt_progress: Option<IgnoredAny>,
+    #[serde(default)]
+    usage: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow, default)]
+    delta: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default)]
+    role: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Text<'a>>,
+    /// Ollama's and OpenRouter's spelling of `reasoning_content`.
+    #[serde(borrow, default)]
+    reasoning: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    refusal: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<ToolCall<'a>>>,
+    /// The form before `tool_calls`; a message has one or the other.
+    #[serde(borrow, default)]
+    function_call: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ToolCall<'a> {
+    #[serde(default)]
+    index: Option<u32>,
+    #[serde(borrow, default)]
+    function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Function<'a> {
+    #[serde(borrow, default)]
+    arguments: Option<Text<'a>>,
+}
+
+/// Reads one chunk or one whole answer.
+pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
+    let chunk: Chunk<'_> =
+        serde_json::from_str(json).map_err(|error| Unreadable(format!("not a chat chunk: {error}")))?;
+    let mut facts = FrameFacts {
+        error: error_of(chunk.error),
+        model: chunk.model.map(|m| m.0),
+        progress: chunk.prompt_progress.is_some() || chunk.usage.is_some(),
+        ..FrameFacts::default()
+    };
+    for choice in chunk.choices.unwrap_or_default() {
+        if let Some(message) = choice.delta.or(choice.message) {
+            read_message(choice.index, message, &mut facts);
+        }
+        // Some servers write an empty reason into every chunk.
+        if let Some(reason) = choice.finish_reason.filter(|r| !r.0.is_empty()) {
+            facts.finishes.push((choice.index, FinishReason::parse(&reason.0)));
+            facts.progress = true;
+        }
+    }
+    Ok(facts)
+}
+
+fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a>) {
+    facts.progress |= message.role.is_some();
+    // A server that sends both spellings sends the same text twice; one of them is the lane.
+    let reasoning = match message.reasoning_content {
+        Some(text) if !text.0.is_empty() => Some(text),
+        other => message.reasoning.or(other),
+    };
+    let texts = [
+        (Channel::Reasoning, reasoning),
+        (Channel::Content, message.content),
+        (Channel::Refusal, message.refusal),
+    ];
+    for (channel, text) in texts {
+        if let Some(Text(text)) = text.filter(|t| !t.0.is_empty()) {
+            facts.deltas.push(Delta { lane: LaneId { choice, channel }, text });
+        }
+    }
+    let calls = message.tool_calls.unwrap_or_default();
+    for (position, call) in calls.into_iter().enumerate() {
+        // Whole answers have no index: the position is the index.
+        let index = call.index.unwrap_or(position as u32);
+        push_call(choice, index, call.function, facts);
+    }
+    if let Some(function) = message.function_call {
+        push_call(choice, 0, Some(function), facts);
+    }
+}
+
+/// The head of a call carries no arguments yet, but it opens the lane: it must be held with the rest of the call.
+fn push_call<'a>(choice: u32, index: u32, function: Option<Function<'a>>, facts: &mut FrameFacts<'a>) {
+    let text = function.and_then(|f| f.arguments).map_or(Cow::Borrowed(""), |t| t.0);
+    facts.deltas.push(Delta { lane: LaneId { choice, channel: Channel::ToolArguments(index) }, text });
+    facts.progress = true;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(json: &str) -> Vec<(String, String)> {
+        read(json).unwrap().deltas.iter().map(|d| (d.lane.to_string(), d.text.to_string())).collect()
+    }
+
+    #[test]
+    fn deltas_of_every_channel() {
+        let json = r#"{"choices":[{"index":0,"finish_reason":null,"delta":{"role":"assistant","content":"a","reasoning_content":"r","refusal":"n",
+            "tool_calls":[{"index":1,"id":"x","type":"function","function":{"name":"f","arguments":"{\"a"}}]}}],"created":1}"#;
+        let want = [("reasoning", "r"), ("content", "a"), ("refusal", "n"), ("tool_arguments.1", "{\"a")];
+        assert_eq!(lanes(json), want.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn plain_content_is_borrowed() {
+        let facts = read(r#"{"choices":[{"delta":{"content":"plain"}}]}"#).unwrap();
+        assert!(matches!(facts.deltas[0].text, Cow::Borrowed("plain")));
+        assert!(!facts.progress, "text speaks for itself");
+    }
+
+    #[test]
+    fn both_spellings_of_reasoning_are_one_lane() {
+        assert_eq!(lanes(r#"{"choices":[{"delta":{"reasoning":"x"}}]}"#), [("reasoning".into(), "x".into())]);
+        assert_eq!(
+            lanes(r#"{"choices":[{"delta":{"reasoning":"x","reasoning_content":"x"}}]}"#),
+            [("reasoning".into(), "x".into())]
+        );
+    }
+
+    #[test]
+    fn finishes_errors_and_progress() {
+        let facts = read(r#"{"choices":[{"index":1,"finish_reason":"length","delta":{}}],"timings":{}}"#).unwrap();
+        assert_eq!(facts.finishes, [(1, FinishReason::Length)]);
+        let facts = read(r#"{"error":{"code":500,"message":"boom","type":"server_error"}}"#).unwrap();
+        assert_eq!(facts.error.as_deref(), Some("boom"));
+        assert!(read(r#"{"choices":[],"usage":{"total_tokens":1}}"#).unwrap().progress);
+        assert!(read(r#"{"choices":[],"prompt_progress":{"total":9}}"#).unwrap().progress);
+        assert_eq!(read(r#"{"error":null,"choices":[]}"#).unwrap().error, None);
+    }
+
+    #[test]
+    fn a_whole_answer_is_read_like_a_chunk() {
+        let json = r#"{"choices":[{"index":0,"finish_reason":"tool_calls","message":{"role":"assistant","content":null,
+            "tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"b","function":{"name":"g","arguments":"[]"}}]}}]}"#;
+        assert_eq!(
+            lanes(json),
+            [("tool_arguments.0".into(), "{}".into()), ("tool_arguments.1".into(), "[]".into())]
+        );
+    }
+
+    #[test]
+    fn foreign_shapes_are_errors_not_panics() {
+        for bad in ["", "[]x", "{\"choices\":3}", "{\"choices\":[{\"delta\":{\"content\":5}}]}", "null"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

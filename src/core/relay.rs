@@ -1,0 +1,395 @@
+//! The relay of one streamed answer: upstream bytes in, released bytes out, and everything decided in between.
+//!
+//! Sans-IO. The caller hands in what happened ([`Relay::on_bytes`], [`Relay::on_end`], [`Relay::on_time`],
+//! [`Relay::on_heartbeat`]) and then takes what follows: bytes for the client, a heartbeat to send, incidents to
+//! record, and at last the end. One task per stream drives it; no frame waits for another task.
+
+mod guard;
+#[cfg(test)]
+mod tests;
+
+pub use guard::Guard;
+
+use crate::decide::{Finding, Mode, decide};
+use crate::dialect::Dialect;
+use crate::error::Code;
+use crate::event::FrameFacts;
+use crate::incident::Incident;
+use crate::request::RequestFacts;
+use crate::ring::Ring;
+use crate::sentinel::{Mark, Sentinel};
+use crate::sse::framer::Framer;
+use crate::sse::write::cut_frames;
+use crate::stall::{Heartbeat, StallClock};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How the upstream's body ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamEnd {
+    /// Properly, by its framing.
+    Eof,
+    /// The connection broke; why.
+    Broken(String),
+}
+
+/// How the client's body has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Properly: everything that had to be said was said.
+    Clean,
+    /// By breaking the connection, as the upstream did. Only where the policy forbids an error event.
+    Broken,
+}
+
+/// A ruled frame that may not leave yet.
+struct HeldFrame {
+    end: u64,
+    marks: Box<[Mark]>,
+}
+
+/// State of one streamed answer.
+pub struct Relay {
+    guard: Arc<Guard>,
+    dialect: Dialect,
+    framer: Framer,
+    ring: Ring,
+    sentinel: Sentinel,
+    clock: Option<StallClock>,
+    held: VecDeque<HeldFrame>,
+    out: VecDeque<Bytes>,
+    incidents: Vec<Incident>,
+    heartbeat_wanted: bool,
+    end: Option<End>,
+    /// `[DONE]` was seen.
+    done: bool,
+    /// The upstream reported an error of its own in a form that clients see.
+    error_seen: bool,
+    silent_error: Option<String>,
+    /// Nothing is held any more: shadow mode, or a failure under `on_failure = "open"`.
+    holds_off: bool,
+    /// Frames can no longer be told apart; bytes pass as they come.
+    unframed: bool,
+    model: Option<String>,
+    // Scratch of one call, kept for its memory.
+    ends: Vec<u64>,
+    findings: Vec<Finding>,
+    marks: Vec<Mark>,
+}
+
+impl Relay {
+    /// A relay for the answer to `request`. `clock` has been running since the request was sent.
+    #[must_use]
+    pub fn new(guard: Arc<Guard>, dialect: Dialect, request: Arc<RequestFacts>, clock: Option<StallClock>) -> Self {
+        let sentinel = Sentinel::new(Arc::clone(&guard.rulebook), request, guard.policy.on_failure);
+        Self {
+            framer: Framer::new(guard.limits.frame_bytes_max),
+            holds_off: guard.policy.mode == Mode::Shadow,
+            guard,
+            dialect,
+            ring: Ring::default(),
+            sentinel,
+            clock,
+            held: VecDeque::new(),
+            out: VecDeque::new(),
+            incidents: Vec::new(),
+            heartbeat_wanted: false,
+            end: None,
+            done: false,
+            error_seen: false,
+            silent_error: None,
+            unframed: false,
+            model: None,
+            ends: Vec::new(),
+            findings: Vec::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// The upstream sent bytes.
+    pub fn on_bytes(&mut self, now: Instant, chunk: Bytes) {
+        if self.end.is_some() {
+            return;
+        }
+        self.ring.write(chunk.clone());
+        if self.unframed {
+            return self.pass_all();
+        }
+        let mut ends = std::mem::take(&mut self.ends);
+        let mut start = self.framer.frame_start();
+        let scanned = self.framer.scan(&chunk, &mut ends);
+        for end in ends.drain(..) {
+            let bytes = self.ring.bytes(start, end);
+            self.on_frame(now, &bytes, start, end);
+            start = end;
+            if self.end.is_some() {
+                break;
+            }
+        }
+        self.ends = ends;
+        if self.end.is_some() {
+            return;
+        }
+        if let Err(error) = scanned {
+            let finding = self.stream_finding(Code::FrameTooLarge, error.to_string());
+            if !self.settle(finding) {
+                self.unframed = true;
+                self.pass_all();
+            }
+        } else if !self.held.is_empty() && self.ring.held_bytes() > self.guard.limits.ring_bytes_max as u64 {
+            self.on_hold_exhausted();
+        }
+    }
+
+    /// The upstream's body is over.
+    pub fn on_end(&mut self, now: Instant, how: &UpstreamEnd) {
+        if self.end.is_some() {
+            return;
+        }
+        self.on_tail(now);
+        if self.end.is_some() {
+            return;
+        }
+        let broken = matches!(how, UpstreamEnd::Broken(_)) && !self.done;
+        let complete = self.sentinel.finished() && !broken;
+        let mut findings = Vec::new();
+        if complete { self.sentinel.close(&mut findings) } else { self.sentinel.lost(&mut findings) }
+        if findings.into_iter().any(|finding| self.settle(finding)) {
+            return;
+        }
+        if complete || self.error_seen {
+            self.pass_all();
+            self.end = Some(End::Clean);
+            return;
+        }
+        let finding = self.stream_finding(Code::UpstreamLost, self.how_lost(how));
+        let enabled = self.guard.rulebook.policy(Code::UpstreamLost).enabled;
+        if !enabled || !self.settle(finding) {
+            // Not ours to change: what is left passes, and the stream ends as the upstream ended it.
+            self.pass_all();
+            let clean = *how == UpstreamEnd::Eof && enabled;
+            self.end = Some(if clean { End::Clean } else { End::Broken });
+        }
+    }
+
+    /// Time passed. Call when [`Self::deadline`] is reached.
+    pub fn on_time(&mut self, now: Instant) {
+        if self.end.is_none() {
+            self.heartbeat_wanted |= self.clock.as_mut().is_some_and(|clock| clock.due(now));
+        }
+    }
+
+    /// The upstream's answer to the heartbeat that [`Self::take_heartbeat_request`] asked for.
+    pub fn on_heartbeat(&mut self, now: Instant, answer: &Heartbeat) {
+        if self.end.is_some() {
+            return;
+        }
+        let Some(stalled) = self.clock.as_mut().and_then(|clock| clock.heartbeat(now, answer)) else { return };
+        // Noted or shadowed: once is enough.
+        self.clock = None;
+        if self.guard.rulebook.policy(stalled.code).enabled {
+            let finding = self.stream_finding(stalled.code, stalled.detail);
+            self.settle(finding);
+        }
+    }
+
+    /// Aegis itself must end this stream (shutdown).
+    pub fn on_abort(&mut self, code: Code, detail: &str) {
+        if self.end.is_none() {
+            let finding = self.stream_finding(code, detail.to_owned());
+            if !self.settle(finding) {
+                self.end = Some(End::Broken);
+            }
+        }
+    }
+
+    /// The next bytes for the client.
+    pub fn take_output(&mut self) -> Option<Bytes> {
+        self.out.pop_front()
+    }
+
+    /// How the client's body must end; `None` while the stream is open. Output may still be waiting.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// When [`Self::on_time`] wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.end.is_some() { None } else { self.clock.as_ref().and_then(StallClock::deadline) }
+    }
+
+    /// Whether the upstream must be asked for a sign of life now.
+    pub fn take_heartbeat_request(&mut self) -> bool {
+        std::mem::take(&mut self.heartbeat_wanted)
+    }
+
+    /// Incidents to record, oldest first.
+    pub fn take_incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.incidents)
+    }
+
+    /// Whether there are incidents to record.
+    #[must_use]
+    pub fn has_incidents(&self) -> bool {
+        !self.incidents.is_empty()
+    }
+
+    /// The model's name as the upstream gave it.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Bytes of the upstream's answer handed out so far.
+    #[must_use]
+    pub fn bytes_released(&self) -> u64 {
+        self.ring.released()
+    }
+
+    /// One whole frame: read it, rule it, decide, and release what may go. `bytes` are those of `start..end`, with
+    /// the blank line that an unfinished last frame lacks.
+    fn on_frame(&mut self, now: Instant, bytes: &[u8], start: u64, end: u64) {
+        self.marks.clear();
+        let mut findings = std::mem::take(&mut self.findings);
+        match self.dialect.frame(bytes) {
+            Ok(facts) => self.on_facts(now, facts, &mut findings),
+            Err(error) => {
+                let detail = format!("a frame is {error}");
+                findings.push(self.sentinel.failure(Code::UndecodableFrame, None, start, detail));
+            }
+        }
+        self.ring.mark_ruled(end);
+        // Ordered by offset: what follows the one that cuts lies in text that nobody will see.
+        let cut = findings.drain(..).any(|finding| self.settle(finding));
+        self.findings = findings;
+        if !cut {
+            self.release_frame(end);
+        }
+    }
+
+    /// Feeds one frame's text to the rules; `marks` says afterwards where its lanes stand.
+    fn on_facts(&mut self, now: Instant, facts: FrameFacts<'_>, findings: &mut Vec<Finding>) {
+        let mut token = false;
+        for delta in &facts.deltas {
+            token |= !delta.text.is_empty();
+            self.marks.extend(self.sentinel.feed(delta.lane, &delta.text, findings));
+        }
+        for (choice, reason) in &facts.finishes {
+            self.sentinel.finish(*choice, *reason, findings);
+        }
+        if let Some(clock) = self.clock.as_mut().filter(|_| token || facts.progress) {
+            clock.progress(now, token);
+        }
+        if self.model.is_none() {
+            self.model = facts.model.as_deref().map(str::to_owned);
+        }
+        self.done |= facts.done;
+        if facts.silent_error.is_some() {
+            self.silent_error = facts.silent_error;
+        }
+        if let Some(message) = facts.error {
+            self.error_seen = true;
+            if !self.held.is_empty() && !self.holds_off {
+                // What is held is not whole and never will be: it must not slip out in front of the error.
+                let detail = format!("the upstream reported: {message}");
+                findings.push(self.stream_finding(Code::UpstreamLost, detail));
+            }
+        }
+    }
+
+    /// Releases the frame that ends at `end`, or holds it with those that wait before it.
+    fn release_frame(&mut self, end: u64) {
+        if self.holds_off {
+            return self.ring.release(end, &mut self.out);
+        }
+        let policy = &self.guard.release;
+        while let Some(frame) = self.held.front() {
+            if !frame.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)) {
+                break;
+            }
+            self.ring.release(frame.end, &mut self.out);
+            self.held.pop_front();
+        }
+        if self.held.is_empty() && self.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)) {
+            self.ring.release(end, &mut self.out);
+        } else {
+            self.held.push_back(HeldFrame { end, marks: self.marks.drain(..).collect() });
+        }
+    }
+
+    /// The bytes after the last blank line. Parsers drop such an event, but its text must not pass unseen, and
+    /// `data: [DONE]` without its blank line still means that the answer is complete.
+    fn on_tail(&mut self, now: Instant) {
+        let (start, end) = (self.framer.frame_start(), self.ring.written());
+        if start == end || self.unframed {
+            return;
+        }
+        let mut bytes = self.ring.bytes(start, end).to_vec();
+        bytes.extend_from_slice(b"\n\n");
+        // Half a frame of an answer that broke off is not worth a finding of its own.
+        if self.sentinel.finished() || self.dialect.frame(&bytes).is_ok() {
+            self.on_frame(now, &bytes, start, end);
+        }
+    }
+
+    fn on_hold_exhausted(&mut self) {
+        let detail = format!("{} bytes are held back, the limit is {}", self.ring.held_bytes(), self.guard.limits.ring_bytes_max);
+        let finding = self.sentinel.failure(Code::HoldExhausted, None, self.ring.released(), detail);
+        if !self.settle(finding) {
+            self.holds_off = true;
+            if let Some(last) = self.held.back().map(|frame| frame.end) {
+                self.held.clear();
+                self.ring.release(last, &mut self.out);
+            }
+        }
+    }
+
+    fn pass_all(&mut self) {
+        self.held.clear();
+        self.ring.mark_ruled(self.ring.written());
+        self.ring.release(self.ring.written(), &mut self.out);
+    }
+
+    fn stream_finding(&self, code: Code, detail: String) -> Finding {
+        let policy = self.guard.rulebook.policy(code);
+        let offset = self.ring.ruled();
+        Finding {
+            code,
+            severity: policy.severity,
+            action: policy.action,
+            lane: None,
+            offset,
+            span: offset..offset,
+            detail,
+            excerpt: String::new(),
+        }
+    }
+
+    fn how_lost(&self, how: &UpstreamEnd) -> String {
+        match (&self.silent_error, how) {
+            (Some(message), _) => format!("the upstream reported: {message}"),
+            (None, UpstreamEnd::Broken(why)) => format!("the connection to the upstream broke: {why}"),
+            (None, UpstreamEnd::Eof) if self.done => "the upstream said [DONE] without a finish reason".into(),
+            (None, UpstreamEnd::Eof) => "the upstream closed the stream before the answer was finished".into(),
+        }
+    }
+
+    /// Decides on a finding and records it. Returns whether the stream was cut.
+    fn settle(&mut self, finding: Finding) -> bool {
+        let outcome = decide(&finding, &self.guard.policy);
+        let message = format!("Aegis ended this answer: {} ({}).", finding.detail, finding.code);
+        let code = finding.code;
+        self.incidents.push(Incident::new(finding, outcome, self.ring.released()));
+        if outcome.takes_effect() {
+            self.held.clear();
+            self.ring.discard();
+            self.out.push_back(cut_frames(code, &message));
+            self.end = Some(End::Clean);
+        }
+        outcome.takes_effect()
+    }
+}

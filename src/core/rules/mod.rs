@@ -1,0 +1,130 @@
+//! The rulebook: which rules exist, how the config set them, and which of them watch a lane.
+//!
+//! A new rule is one new file here and one line in [`REGISTRY`].
+
+pub mod broken_json;
+pub mod forbidden_phrase;
+pub mod token_loop;
+mod truncated_json;
+
+use crate::decide::default_action;
+use crate::error::Code;
+use crate::event::Channel;
+use crate::limits::EXCERPT_CHARS_MAX;
+use crate::rule::{Action, LaneContext, Rule, Severity};
+use crate::stall::StallSettings;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How one code is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodePolicy {
+    /// A disabled code is never raised.
+    pub enabled: bool,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What follows from it.
+    pub action: Action,
+}
+
+/// The codes that `[rules.<id>]` can set, with their default severity. The id is [`Code::name`].
+pub const CONFIGURABLE: &[(Code, Severity)] = &[
+    (Code::BrokenJson, Severity::Minor),
+    (Code::TruncatedJson, Severity::Minor),
+    (Code::TokenLoop, Severity::Minor),
+    (Code::FirstTokenStall, Severity::Critical),
+    (Code::Stall, Severity::Critical),
+    (Code::UpstreamLost, Severity::Critical),
+    (Code::ForbiddenPhrase, Severity::Critical),
+];
+
+/// All rules as the config set them; shared by all streams.
+#[derive(Debug, Clone)]
+pub struct Rulebook {
+    policies: BTreeMap<Code, CodePolicy>,
+    /// A101 and A103.
+    pub broken_json: broken_json::Settings,
+    /// A201.
+    pub token_loop: token_loop::Settings,
+    /// A403; `None` when no phrase is configured.
+    pub phrases: Option<Arc<forbidden_phrase::Phrases>>,
+    /// A202 and A203.
+    pub stall: StallSettings,
+    /// Longest excerpt in a finding, in characters; 0 switches excerpts off.
+    pub excerpt_chars_max: usize,
+}
+
+impl Default for Rulebook {
+    fn default() -> Self {
+        let policies = CONFIGURABLE
+            .iter()
+            .map(|&(code, severity)| {
+                (code, CodePolicy { enabled: true, severity, action: default_action(severity) })
+            })
+            .collect();
+        Self {
+            policies,
+            broken_json: broken_json::Settings::default(),
+            token_loop: token_loop::Settings::default(),
+            phrases: None,
+            stall: StallSettings::default(),
+            excerpt_chars_max: EXCERPT_CHARS_MAX,
+        }
+    }
+}
+
+impl Rulebook {
+    /// Sets how a code is treated.
+    pub fn set(&mut self, code: Code, policy: CodePolicy) {
+        self.policies.insert(code, policy);
+    }
+
+    /// How a code is treated. Codes that no config sets are critical and cut.
+    #[must_use]
+    pub fn policy(&self, code: Code) -> CodePolicy {
+        self.policies.get(&code).copied().unwrap_or(CodePolicy {
+            enabled: true,
+            severity: Severity::Critical,
+            action: Action::Cut,
+        })
+    }
+
+    fn enabled(&self, codes: &[Code]) -> bool {
+        codes.iter().any(|code| self.policy(*code).enabled)
+    }
+
+    /// The rules that watch one lane, in registry order.
+    #[must_use]
+    pub fn rules_for(&self, lane: &LaneContext<'_>) -> Vec<Box<dyn Rule>> {
+        REGISTRY
+            .iter()
+            .filter(|spec| self.enabled(spec.codes))
+            .filter_map(|spec| (spec.build)(self, lane))
+            .collect()
+    }
+}
+
+/// Makes a rule for a lane, or says that the rule has no business there.
+type Build = fn(&Rulebook, &LaneContext<'_>) -> Option<Box<dyn Rule>>;
+
+struct Spec {
+    codes: &'static [Code],
+    build: Build,
+}
+
+const REGISTRY: &[Spec] = &[
+    Spec { codes: &[Code::BrokenJson, Code::TruncatedJson], build: build_broken_json },
+    Spec { codes: &[Code::TokenLoop], build: |book, lane| Some(Box::new(token_loop::TokenLoop::new(&book.token_loop, lane))) },
+    Spec { codes: &[Code::ForbiddenPhrase], build: build_forbidden_phrase },
+];
+
+fn build_broken_json(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
+    let demanded = lane.request.json || book.broken_json.always;
+    (demanded && lane.lane.channel == Channel::Content)
+        .then(|| Box::new(broken_json::BrokenJson::new(&book.broken_json, lane)) as Box<dyn Rule>)
+}
+
+fn build_forbidden_phrase(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
+    let phrases = book.phrases.as_ref()?;
+    Some(Box::new(forbidden_phrase::ForbiddenPhrase::new(Arc::clone(phrases), lane)))
+}

@@ -1,0 +1,296 @@
+//! A201: the model repeats itself without end.
+//!
+//! Three things are watched in one pass over the scalars of a lane: blocks of any length up to
+//! [`LOOP_PERIOD_MAX`](crate::limits::LOOP_PERIOD_MAX) symbols that repeat exactly, blocks that repeat with only their
+//! numbers changing, and floods of white space. How much is wanted depends on what repeats: see `evidence`.
+//!
+//! Work per scalar and memory per lane are bounded, and a finding depends on the scalars alone, never on how they were
+//! cut into chunks.
+
+mod evidence;
+mod history;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use crate::error::Code;
+use crate::event::Channel;
+use crate::rule::{LaneContext, LaneEnd, Raised, Rule};
+use evidence::is_blank;
+use history::{History, NUMBER_DIGITS_MAX, of_number, of_scalar};
+use search::{Loop, Scene, Search};
+
+/// Repeats that count as "without end". Even who asks for that gets no more than this many in a row.
+const ASKED_MAX: u32 = 10_000;
+
+/// What `[rules.token_loop]` may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Fewest repeats of a block of running text, the first one included, of 40 characters and more. Shorter blocks,
+    /// code, lists, tables and rulers need more, and never fewer than this. At least 3.
+    pub repeats_min: u32,
+    /// Shortest repetition that is a loop, from the start of its first repeat, in characters.
+    pub chars_min: u32,
+    /// White space in a row at which it is a flood, in characters.
+    pub whitespace_chars_max: u32,
+    /// Line ends in a row, with nothing but white space between them, at which it is a flood.
+    pub whitespace_lines_max: u32,
+    /// Look for blocks that repeat with changing numbers, too.
+    pub counters: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            repeats_min: 4,
+            chars_min: 120,
+            whitespace_chars_max: 400,
+            whitespace_lines_max: 80,
+            counters: true,
+        }
+    }
+}
+
+/// Knows whether the text is inside a block fenced by three backticks.
+#[derive(Debug, Default)]
+struct Fence {
+    inside: bool,
+    /// Backticks at the start of this line; [`Fence::NONE`] once something else came.
+    ticks: u8,
+}
+
+impl Fence {
+    const NONE: u8 = u8::MAX;
+
+    const fn see(&mut self, c: char) {
+        match (c, self.ticks) {
+            ('\n', _) => self.ticks = 0,
+            ('`', 0..=2) => {
+                self.ticks += 1;
+                if self.ticks == 3 {
+                    self.inside = !self.inside;
+                }
+            }
+            (' ' | '\t', 0) => {}
+            _ => self.ticks = Self::NONE,
+        }
+    }
+}
+
+/// White space in a row.
+#[derive(Debug, Default)]
+struct Blank {
+    chars: u32,
+    lines: u32,
+    /// Byte of the lane at which it starts.
+    start: u64,
+}
+
+/// A run of digits that is not yet a symbol.
+#[derive(Debug, Default)]
+struct Number {
+    digits: u8,
+    residue: u16,
+    /// The run is longer than a symbol holds; its further digits are symbols of their own.
+    spilled: bool,
+}
+
+/// The rule A201 for one lane.
+#[derive(Debug)]
+pub struct TokenLoop {
+    settings: Settings,
+    asked: Option<u32>,
+    /// The lane is code as a whole.
+    code: bool,
+    started: bool,
+    raised: bool,
+    history: History,
+    search: Search,
+    number: Number,
+    fence: Fence,
+    blank: Blank,
+}
+
+impl TokenLoop {
+    /// The rule for the lane of `context`.
+    #[must_use]
+    pub fn new(settings: &Settings, context: &LaneContext<'_>) -> Self {
+        Self {
+            settings: Settings {
+                repeats_min: settings.repeats_min.max(3),
+                ..settings.clone()
+            },
+            asked: context.request.repeats_asked,
+            code: matches!(context.lane.channel, Channel::ToolArguments(_)),
+            started: false,
+            raised: false,
+            history: History::default(),
+            search: Search::default(),
+            number: Number::default(),
+            fence: Fence::default(),
+            blank: Blank::default(),
+        }
+    }
+
+    /// Takes one scalar that starts at byte `at`; gives the start of what it completes, and a sentence about it.
+    #[inline]
+    fn see(&mut self, at: u64, c: char) -> Option<(u64, String)> {
+        if (c.is_ascii_alphabetic() || c >= '\u{3040}')
+            && self.fence.ticks == Fence::NONE
+            && self.number.digits == 0
+            && !is_blank(c)
+        {
+            // Nearly all text takes this way.
+            self.blank.chars = 0;
+            self.number.spilled = false;
+            return self.push(of_scalar(c)).map(|found| describe(&found));
+        }
+        if c == '\n' || self.fence.ticks != Fence::NONE {
+            self.fence.see(c);
+        }
+        let blank = is_blank(c);
+        if !blank {
+            self.blank.chars = 0;
+        }
+        let found = if c.is_ascii_digit() {
+            self.digit(c)
+        } else {
+            self.number.spilled = false;
+            let found = if self.number.digits == 0 {
+                None
+            } else {
+                self.close_number()
+            };
+            found.or(self.push(of_scalar(c)))
+        };
+        match found {
+            Some(found) => Some(describe(&found)),
+            None if blank => self.flood(at, c),
+            None => None,
+        }
+    }
+
+    /// Counts white space.
+    fn flood(&mut self, at: u64, c: char) -> Option<(u64, String)> {
+        let blank = &mut self.blank;
+        if blank.chars == 0 {
+            *blank = Blank {
+                start: at,
+                ..Blank::default()
+            };
+        }
+        blank.chars += 1;
+        blank.lines += u32::from(c == '\n');
+        if blank.chars >= self.settings.whitespace_chars_max {
+            return Some((
+                blank.start,
+                format!("{} characters of white space in a row", blank.chars),
+            ));
+        }
+        (blank.lines >= self.settings.whitespace_lines_max).then(|| {
+            (
+                blank.start,
+                format!("{} line ends in a row without text", blank.lines),
+            )
+        })
+    }
+
+    /// Takes an ASCII digit.
+    fn digit(&mut self, c: char) -> Option<Loop> {
+        if self.number.spilled {
+            return self.push(of_scalar(c));
+        }
+        if self.number.digits == NUMBER_DIGITS_MAX {
+            let found = self.close_number();
+            self.number.spilled = true;
+            return found.or(self.push(of_scalar(c)));
+        }
+        self.number.digits += 1;
+        self.number.residue = (self.number.residue * 10 + (c as u16 - '0' as u16)) % 251;
+        None
+    }
+
+    /// Makes the digits so far a symbol.
+    fn close_number(&mut self) -> Option<Loop> {
+        if self.number.digits == 0 {
+            return None;
+        }
+        let symbol = of_number(self.number.digits, self.number.residue as u8);
+        (self.number.digits, self.number.residue) = (0, 0);
+        self.push(symbol)
+    }
+
+    #[inline]
+    fn push(&mut self, symbol: u16) -> Option<Loop> {
+        self.history.push(symbol);
+        let proposed = self.search.propose(&self.history, symbol);
+        if proposed == 0 && self.search.is_idle() {
+            return None;
+        }
+        let code = self.code || self.fence.inside;
+        let scene = Scene {
+            settings: &self.settings,
+            asked: self.asked,
+            code,
+        };
+        self.search.advance(&self.history, proposed, &scene)
+    }
+
+    /// Reports, and lets go of what is no longer needed.
+    fn raise(&mut self, offset: u64, start: u64, detail: String, raised: &mut Vec<Raised>) {
+        self.raised = true;
+        self.history = History::default();
+        self.search = Search::default();
+        raised.push(Raised {
+            code: Code::TokenLoop,
+            offset,
+            span: start..offset,
+            detail,
+        });
+    }
+}
+
+/// The start of a loop and a sentence about it.
+#[cold]
+fn describe(l: &Loop) -> (u64, String) {
+    let (chars, repeats) = (l.period_chars, l.repeats);
+    let what = if chars == 1 {
+        "one character".to_owned()
+    } else {
+        format!("a block of {chars} characters")
+    };
+    let how = if l.counting {
+        ", only its numbers changing"
+    } else {
+        ""
+    };
+    (l.start, format!("{what} came {repeats} times in a row{how}"))
+}
+
+impl Rule for TokenLoop {
+    fn feed(&mut self, at: u64, text: &str, raised: &mut Vec<Raised>) {
+        if self.raised {
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            self.history.start_at(at);
+        }
+        for (i, c) in text.char_indices() {
+            let byte = at + i as u64;
+            if let Some((start, detail)) = self.see(byte, c) {
+                self.raise(byte + c.len_utf8() as u64, start, detail, raised);
+                return;
+            }
+        }
+    }
+
+    fn end(&mut self, at: u64, _end: LaneEnd, raised: &mut Vec<Raised>) {
+        if self.raised {
+            return;
+        }
+        if let Some((start, detail)) = self.close_number().map(|l| describe(&l)) {
+            self.raise(at, start, detail, raised);
+        }
+    }
+}

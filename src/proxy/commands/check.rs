@@ -1,0 +1,17 @@
+//! `aegis check`
+
+use super::report;
+use crate::cli::CheckArgs;
+use crate::config::Config;
+use std::process::ExitCode;
+
+/// Reads the config; prints every error in it, or what it amounts to.
+pub(crate) fn run(args: &CheckArgs) -> ExitCode {
+    match Config::load(&args.file) {
+        Ok(config) => {
+            println!("{}: sound. {} → {}, mode {:?}", args.file.display(), config.listen, config.upstream, config.guard.policy.mode);
+            ExitCode::SUCCESS
+        }
+        Err(error) => report(&error),
+    }
+}

@@ -1,0 +1,59 @@
+//! `aegis serve`
+
+use super::{BAD_INPUT, load};
+use crate::app::{Proxy, event_loop};
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::telemetry;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the proxy until SIGTERM or SIGINT.
+pub(crate) fn run(args: &ServeArgs) -> ExitCode {
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    telemetry::start(&config.log_level, config.log_json);
+    match event_loop().and_then(|runtime| runtime.block_on(serve(config))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("aegis cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(args: &ServeArgs) -> Result<Config, ExitCode> {
+    const DEFAULT_FILE: &str = "proxy.toml";
+    let default = Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
+    let mut config = load(args.config.as_deref().or(default))?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    if let Some(url) = &args.upstream {
+        config.upstream = url.parse().map_err(|error: crate::upstream::base::BadBaseUrl| {
+            eprintln!("--upstream {url:?}: {error}. {}", error.remedy());
+            ExitCode::from(BAD_INPUT)
+        })?;
+    }
+    Ok(config)
+}
+
+async fn serve(config: Config) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listen = config.listen;
+    let proxy = Proxy::start(config).map_err(|error| io::Error::new(error.kind(), format!("{listen}: {error}")))?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "aegis listening on http://{}", proxy.addr())?;
+    stdout.flush()?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    proxy.stop().await;
+    Ok(())
+}

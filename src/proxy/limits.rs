@@ -1,0 +1,54 @@
+//! Every bound of the proxy in one place, beside those of `aegis_core::limits`. Units stand last in the names.
+
+use std::time::Duration;
+
+/// Largest request body of a guarded call: a long chat with images in base64 stays below.
+pub(crate) const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest body of any other request (audio, model uploads); it is passed on, never stored.
+pub(crate) const PASSED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Largest non-streaming answer that is stored to be judged.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest head of a request: all header lines together.
+pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Header lines of a request.
+pub(crate) const HEADERS_MAX: usize = 128;
+/// Connections from clients at once.
+pub(crate) const CONNECTIONS_MAX: usize = 16_384;
+/// Requests in progress at once, streams included.
+pub(crate) const STREAMS_MAX: usize = 16_384;
+/// Streams on one HTTP/2 connection.
+pub(crate) const H2_STREAMS_MAX: u32 = 256;
+
+/// How long a client may take to send its head.
+pub(crate) const HEADER_READ: Duration = Duration::from_secs(30);
+/// How long a client may take to send the body of a guarded call.
+pub(crate) const REQUEST_BODY: Duration = Duration::from_secs(60);
+/// How long the upstream may take to accept a connection.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+/// How long the upstream may take to answer at all. A queued request gets no head until a slot is free.
+pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(1800);
+/// Silence on a passed body, in either direction, that ends it.
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
+/// How long running streams may go on after SIGTERM.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// After the drain: how long the last error events may take to leave.
+pub(crate) const DRAIN_LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long `/health` and `/slots` may take; longer means dead, or unable to say.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// One heartbeat serves all streams that ask within this time.
+pub(crate) const HEARTBEAT_SHARED: Duration = Duration::from_millis(500);
+/// Largest heartbeat answer that is read.
+pub(crate) const HEARTBEAT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Idle connections kept to the upstream, per worker.
+pub(crate) const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 256;
+/// llama-server closes idle connections after 5 s; ours must be gone before, or a request meets a closed one.
+pub(crate) const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
+
+/// Worker threads at most; each runs its own event loop.
+pub(crate) const WORKERS_MAX: usize = 64;
+/// Connections that wait for a worker to take them.
+pub(crate) const HANDOVER_MAX: usize = 1024;
+/// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,224 @@
+//! A guarded stream: drives the sans-IO relay from the task that writes to the client.
+
+use crate::app::App;
+use crate::http::rescue::Failure;
+use crate::incidents::Subject;
+use crate::upstream::client::Cause;
+use crate::upstream::pulse::root_cause;
+use aegis_core::decide::{Finding, decide};
+use aegis_core::error::Code;
+use aegis_core::incident::Incident;
+use aegis_core::relay::{End, Relay, UpstreamEnd};
+use aegis_core::request::RequestFacts;
+use aegis_core::stall::{Heartbeat, Stalled};
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use uuid::Uuid;
+
+/// What belongs to one guarded call from its request to its last byte.
+pub(crate) struct Session {
+    pub(crate) app: Arc<App>,
+    pub(crate) request_id: Uuid,
+    /// The client's `Authorization`, for heartbeats to servers that want it.
+    pub(crate) key: Option<HeaderValue>,
+    pub(crate) facts: Arc<RequestFacts>,
+}
+
+impl Session {
+    /// Records an incident of this call.
+    pub(crate) fn record(&self, model: Option<&str>, incident: &Incident) {
+        let subject = Subject {
+            request_id: self.request_id,
+            upstream: &self.app.upstream_name,
+            model: model.or(self.facts.model.as_deref()),
+        };
+        self.app.incidents.record(subject, incident);
+    }
+
+    /// The upstream stalled before it sent a head: a failure, unless the policy passes over it.
+    pub(super) fn stalled_before_head(&self, stalled: &Stalled) -> Result<(), Failure> {
+        let guard = &self.app.config.guard;
+        let policy = guard.rulebook.policy(stalled.code);
+        if !policy.enabled {
+            return Ok(());
+        }
+        let finding = Finding {
+            code: stalled.code,
+            severity: policy.severity,
+            action: policy.action,
+            lane: None,
+            offset: 0,
+            span: 0..0,
+            detail: stalled.detail.clone(),
+            excerpt: String::new(),
+        };
+        let outcome = decide(&finding, &guard.policy);
+        self.record(None, &Incident::new(finding, outcome, 0));
+        if outcome.takes_effect() {
+            return Err(Failure::new(stalled.code, stalled.detail.clone()));
+        }
+        Ok(())
+    }
+}
+
+type PulseFuture = Pin<Box<dyn Future<Output = Heartbeat> + Send>>;
+
+/// The body of a guarded stream. Dropping it drops the upstream's body, which closes that connection and so frees
+/// the slot.
+pub(crate) struct GuardedBody {
+    session: Session,
+    relay: Relay,
+    upstream: Option<Incoming>,
+    /// Set for the relay's deadline, or earlier: a token only moves the deadline, the timer is re-armed when it fires.
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+    pulse: Option<PulseFuture>,
+    abort: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl GuardedBody {
+    pub(crate) fn new(session: Session, relay: Relay, upstream: Incoming) -> Self {
+        let timer_at = relay.deadline().unwrap_or_else(far_away);
+        Self {
+            abort: Box::pin(session.app.abort.clone().cancelled_owned()),
+            timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
+            timer_at,
+            session,
+            relay,
+            upstream: Some(upstream),
+            pulse: None,
+        }
+    }
+
+    /// Takes what the upstream has. `true` when something happened.
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(upstream) = &mut self.upstream else { return false };
+        match Pin::new(upstream).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                // Trailers concern the upstream's framing, which ends here.
+                if let Ok(data) = frame.into_data() {
+                    self.relay.on_bytes(Instant::now(), data);
+                }
+                true
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(&UpstreamEnd::Broken(root_cause(&error)));
+                true
+            }
+            Poll::Ready(None) => {
+                self.end(&UpstreamEnd::Eof);
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    fn end(&mut self, how: &UpstreamEnd) {
+        self.upstream = None;
+        self.relay.on_end(Instant::now(), how);
+    }
+
+    /// Time, heartbeat and shutdown: looked at only when the upstream has nothing. `true` when something happened.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(pulse) = &mut self.pulse
+            && let Poll::Ready(heartbeat) = pulse.as_mut().poll(cx)
+        {
+            self.pulse = None;
+            self.relay.on_heartbeat(Instant::now(), &heartbeat);
+            return true;
+        }
+        if let Some(deadline) = self.relay.deadline() {
+            if deadline < self.timer_at {
+                self.arm(deadline);
+            }
+            while self.timer.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= deadline {
+                    self.relay.on_time(Instant::now());
+                    self.arm(far_away());
+                    return true;
+                }
+                self.arm(deadline);
+            }
+        }
+        if self.abort.as_mut().poll(cx).is_ready() {
+            self.relay.on_abort(Code::ShuttingDown, "Aegis is shutting down and the time to drain is over");
+            return true;
+        }
+        false
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.timer_at = at;
+        self.timer.as_mut().reset(at.into());
+    }
+
+    fn start_pulse(&mut self) {
+        let (app, key) = (Arc::clone(&self.session.app), self.session.key.clone());
+        self.pulse = Some(Box::pin(async move { app.pulse.take(key.as_ref()).await }));
+    }
+
+    fn record_incidents(&mut self) {
+        for incident in self.relay.take_incidents() {
+            self.session.record(self.relay.model(), &incident);
+        }
+    }
+}
+
+/// A deadline that is never reached.
+fn far_away() -> Instant {
+    const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + YEAR
+}
+
+impl Body for GuardedBody {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        let this = self.get_mut();
+        loop {
+            if this.relay.has_incidents() {
+                this.record_incidents();
+            }
+            if let Some(bytes) = this.relay.take_output() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(end) = this.relay.end() {
+                this.upstream = None;
+                return Poll::Ready(match end {
+                    End::Clean => None,
+                    End::Broken => Some(Err("the upstream's stream broke off".into())),
+                });
+            }
+            if this.relay.take_heartbeat_request() {
+                this.start_pulse();
+            }
+            if !this.poll_upstream(cx) && !this.poll_clock(cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for GuardedBody {
+    fn drop(&mut self) {
+        self.record_incidents();
+        if self.relay.end().is_none() {
+            let bytes_released = self.relay.bytes_released();
+            tracing::debug!(request_id = %self.session.request_id, bytes_released, "the client left");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Signs of life of the upstream: `/health`, and `/slots` where there is one.
+
+use super::base::BaseUrl;
+use super::client::{Cause, RequestBody, UpstreamClient};
+use crate::limits::{HEARTBEAT, HEARTBEAT_BYTES_MAX, HEARTBEAT_SHARED};
+use aegis_core::stall::Heartbeat;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use serde::Deserialize;
+use serde_json::Value;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+use tokio::sync::Mutex;
+
+/// Asks the upstream how it is; one answer serves all streams that ask at about the same time.
+pub(crate) struct Pulse {
+    client: UpstreamClient,
+    base: BaseUrl,
+    last: Mutex<Option<(Instant, Heartbeat)>>,
+}
+
+impl Pulse {
+    pub(crate) fn new(client: UpstreamClient, base: BaseUrl) -> Self {
+        Self { client, base, last: Mutex::new(None) }
+    }
+
+    /// Takes the pulse, or shares one that was just taken. `key` is the client's `Authorization`, for servers that
+    /// guard `/slots` with it.
+    pub(crate) async fn take(&self, key: Option<&HeaderValue>) -> Heartbeat {
+        let mut last = self.last.lock().await;
+        if let Some((at, heartbeat)) = &*last
+            && at.elapsed() < HEARTBEAT_SHARED
+        {
+            return heartbeat.clone();
+        }
+        let heartbeat = self.ask(key).await;
+        tracing::debug!(?heartbeat, "heartbeat");
+        *last = Some((Instant::now(), heartbeat.clone()));
+        heartbeat
+    }
+
+    async fn ask(&self, key: Option<&HeaderValue>) -> Heartbeat {
+        // Any answer is a sign of life, also a 404 of a server without this path or a 503 while a model loads.
+        if let Err(error) = self.get("/health", key).await {
+            return Heartbeat::Dead(error);
+        }
+        match self.get("/slots", key).await {
+            Ok((StatusCode::OK, body)) => read_slots(&body),
+            // No such path, not allowed, or too busy with a batch to say.
+            _ => Heartbeat::Alive,
+        }
+    }
+
+    async fn get(&self, path: &'static str, key: Option<&HeaderValue>) -> Result<(StatusCode, Bytes), String> {
+        let uri = self.base.join(Some(&PathAndQuery::from_static(path))).map_err(|e| e.to_string())?;
+        let mut request = Request::get(uri).header(HOST, self.base.authority().as_str());
+        if let Some(key) = key {
+            request = request.header(AUTHORIZATION, key.clone());
+        }
+        let body: RequestBody = Empty::new().map_err(|never| -> Cause { match never {} }).boxed_unsync();
+        let request = request.body(body).map_err(|e| e.to_string())?;
+        let exchange = async {
+            let answer = self.client.send(request).await.map_err(|e| format!("{path} failed: {}", root_cause(&e)))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), HEARTBEAT_BYTES_MAX).collect().await;
+            Ok((status, body.map_err(|e| format!("{path} failed: {e}"))?.to_bytes()))
+        };
+        match tokio::time::timeout(HEARTBEAT, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("{path} did not answer within {} s", HEARTBEAT.as_secs())),
+        }
+    }
+}
+
+/// The innermost cause, which is the one that says something ("Connection refused").
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// One entry of llama-server's `/slots`.
+#[derive(Deserialize)]
+struct Slot {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    is_processing: bool,
+    #[serde(default)]
+    id_task: Value,
+    #[serde(default)]
+    n_prompt_tokens_processed: Value,
+    /// Holds `n_decoded`; an object in some builds, an array in others.
+    #[serde(default)]
+    next_token: Value,
+}
+
+fn read_slots(body: &[u8]) -> Heartbeat {
+    let Ok(slots) = serde_json::from_slice::<Vec<Slot>>(body) else { return Heartbeat::Alive };
+    if slots.is_empty() {
+        return Heartbeat::Alive;
+    }
+    let mut busy = false;
+    let mut work = DefaultHasher::new();
+    for slot in slots.iter().filter(|slot| slot.is_processing) {
+        busy = true;
+        for part in [&slot.id, &slot.id_task, &slot.n_prompt_tokens_processed, &slot.next_token] {
+            part.to_string().hash(&mut work);
+        }
+    }
+    if busy { Heartbeat::Busy { work: work.finish() } } else { Heartbeat::Idle }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_tell_work_from_idleness() {
+        let slot = |busy: bool, read: u32, decoded: u32| {
+            format!(r#"[{{"id":0,"is_processing":{busy},"id_task":4,"n_prompt_tokens_processed":{read},"next_token":[{{"n_decoded":{decoded}}}]}},{{"id":1,"is_processing":false}}]"#)
+        };
+        let beat = |s: String| read_slots(s.as_bytes());
+        assert_eq!(beat(slot(false, 1, 1)), Heartbeat::Idle);
+        assert!(matches!(beat(slot(true, 1, 1)), Heartbeat::Busy { .. }));
+        assert_eq!(beat(slot(true, 1, 1)), beat(slot(true, 1, 1)));
+        assert_ne!(beat(slot(true, 1, 1)), beat(slot(true, 2, 1)));
+        assert_ne!(beat(slot(true, 1, 1)), beat(slot(true, 1, 2)));
+        assert_eq!(read_slots(b"{\"error\":1}"), Heartbeat::Alive);
+        assert_eq!(read_slots(b"[]"), Heartbeat::Alive);
+    }
+}
