@@ -218,6 +218,10 @@ impl Wire {
     async fn fill(&mut self) -> Result<(), Stop> {
         tokio::time::sleep(self.manner.pause).await;
         let left = self.manner.limit.saturating_sub(self.started.elapsed());
+        if left.is_zero() {
+            // A body that never pauses would otherwise never time out: a ready read wins over an elapsed timer.
+            return Err(Stop::TimedOut);
+        }
         match tokio::time::timeout(left, self.reader.read_buf(&mut self.buffer)).await {
             Err(_) => Err(Stop::TimedOut),
             Ok(Ok(0)) => Err(Stop::Eof),

@@ -135,7 +135,13 @@ impl Connection {
                 due = (due + gap).max(Instant::now());
                 tokio::time::sleep_until(due).await;
             }
-            let (space, word) = self.deck.next_token();
+            // Before silence the text ends where no forbidden phrase can begin: a guard rightly keeps back a last token
+            // that may still become one, and the client waits for every token before it calls a stream silent.
+            let (space, word) = if hold && index + 1 == tokens {
+                ("", ".")
+            } else {
+                self.deck.next_token()
+            };
             self.push_chunk(
                 &[BEFORE_TEXT, space.as_bytes(), word.as_bytes(), AFTER_TEXT],
                 &tail,

@@ -28,20 +28,25 @@ mirror() {
     printf '%s\n' "${AEGIS_DEBIAN_MIRROR:-${found:-http://deb.debian.org/debian}}"
 }
 
-# An apt that knows one source and an empty list of installed packages, all under $work.
+# An apt that knows one source and an empty list of installed packages, all under $work. Of this machine's
+# settings it keeps those of the network (proxies), and leaves out its hooks: they clean up the system's own cache.
 private_apt() {
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/none"
     : >"$work/installed"
     printf 'deb [signed-by=%s] %s %s main\n' "$KEYRING" "$(mirror)" "$SUITE" >"$work/sources.list"
-    local settings=(
-        Dir::Etc::SourceList="$work/sources.list" Dir::Etc::SourceParts="$work/none" Dir::Etc::Preferences="$work/none/preferences" Dir::Etc::PreferencesParts="$work/none"
-        Dir::State::Lists="$work/lists" Dir::State::Status="$work/installed" Dir::State::Extended_States="$work/extended"
-        Dir::Cache="$work/cache" Debug::NoLocking=true APT::Sandbox::User=
-        APT::Update::Error-Mode=any Acquire::AllowInsecureRepositories=false APT::Get::AllowUnauthenticated=false
-        APT::Install-Recommends=false Acquire::Languages=none Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
-        Acquire::Retries=3
-    )
-    apt-get "${settings[@]/#/-o}" -qq "$@" </dev/null
+    {
+        apt-config dump | grep -v -e '-Invoke'
+        printf '%s "%s";\n' \
+            Dir::Etc::Main "$work/none/apt.conf" Dir::Etc::Parts "$work/none" \
+            Dir::Etc::SourceList "$work/sources.list" Dir::Etc::SourceParts "$work/none" \
+            Dir::Etc::Preferences "$work/none/preferences" Dir::Etc::PreferencesParts "$work/none" \
+            Dir::State::Lists "$work/lists" Dir::State::Status "$work/installed" \
+            Dir::State::Extended_States "$work/extended" Dir::Cache "$work/cache" \
+            Debug::NoLocking true APT::Sandbox::User "" APT::Install-Recommends false \
+            APT::Update::Error-Mode any Acquire::AllowInsecureRepositories false APT::Get::AllowUnauthenticated false \
+            Acquire::Languages none Acquire::IndexTargets::deb::DEP-11::DefaultEnabled false Acquire::Retries 3
+    } >"$work/apt.conf"
+    APT_CONFIG=$work/apt.conf apt-get -qq "$@" </dev/null
 }
 
 # Links the CPU variants of ggml to where it looks for them: beside the program, which is the loader here.
@@ -73,7 +78,7 @@ mkdir -p "$root"
 for package in "$work"/cache/archives/*.deb; do
     dpkg-deb --extract "$package" "$root"
 done
-rm -rf "$root"/usr/share "$root"/etc "$root"/var
+rm -rf "${root:?}"/usr/share "${root:?}"/etc "${root:?}"/var
 
 server=$root/usr/bin/llama-server
 [ -x "$server" ] || fail "$PACKAGE no longer holds usr/bin/llama-server"

@@ -3,6 +3,7 @@
 set -euo pipefail
 
 SETUP_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034 # the scripts that source this use it
 PROJECT_DIR=$(cd "$SETUP_DIR/../.." && pwd)
 # Outside the clone, so that a fresh clone finds what an earlier one has built.
 TOOLS_DIR=${AEGIS_TOOLS_DIR:-$HOME/.cache/aegis}

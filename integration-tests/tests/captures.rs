@@ -30,6 +30,8 @@ enum Outcome {
 const FAULTY: &[(&str, Outcome)] = &[
     // The token limit of 40 ends the answer inside the object that the request asked for.
     ("chat_stream_jsonobject", Outcome::Cut("A103_truncated_json")),
+    // The server reports an error while a tool call is held back: the half call must not come out.
+    ("midstream_error_rawwire", Outcome::Cut("A204_upstream_lost")),
 ];
 
 fn captures() -> Option<PathBuf> {

@@ -9,7 +9,7 @@
 #[path = "../real/mod.rs"]
 mod real;
 
-use aegis_integration_tests::client::{Answer, Ended, Manner, Request, send};
+use aegis_integration_tests::client::{Ended, Manner, Request, send};
 use aegis_integration_tests::process::Aegis;
 use real::answer::{CHAT, ask, ask_meanwhile, cut_with, finished, patient};
 use real::body::{greedy, normalised, rambling, tool_call, with, without_digits};
@@ -178,7 +178,8 @@ async fn other_endpoints_pass_untouched() {
             let counted = header == "content-length" && request.target == "/metrics";
             assert!(
                 own || counted || seen.header(header) == Some(value.as_str()),
-                "{name}: {header}: {value}: {seen:?}"
+                "{name}: {header}: {value}: {:?}",
+                seen.headers
             );
         }
         match request.target.as_str() {

@@ -9,6 +9,9 @@ pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes a stream may hold back (a tool call that is not whole yet, a phrase that may still complete).
 pub const RING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes handed to the client at once when many small pieces were released together.
+pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
 /// Lanes of one answer: choices times channels times tool calls.
 pub const LANES_MAX: usize = 256;
 

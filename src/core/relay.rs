@@ -21,7 +21,8 @@ use crate::sentinel::{Mark, Sentinel};
 use crate::sse::framer::Framer;
 use crate::sse::write::cut_frames;
 use crate::stall::{Heartbeat, StallClock};
-use bytes::Bytes;
+use crate::limits::OUTPUT_BYTES_MAX;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,6 +69,8 @@ pub struct Relay {
     /// The upstream reported an error of its own in a form that clients see.
     error_seen: bool,
     silent_error: Option<String>,
+    /// A204 was raised; in shadow mode the stream goes on after it.
+    lost_noted: bool,
     /// Nothing is held any more: shadow mode, or a failure under `on_failure = "open"`.
     holds_off: bool,
     /// Frames can no longer be told apart; bytes pass as they come.
@@ -100,6 +103,7 @@ impl Relay {
             done: false,
             error_seen: false,
             silent_error: None,
+            lost_noted: false,
             unframed: false,
             model: None,
             ends: Vec::new(),
@@ -164,13 +168,12 @@ impl Relay {
             self.end = Some(End::Clean);
             return;
         }
-        let finding = self.stream_finding(Code::UpstreamLost, self.how_lost(how));
-        let enabled = self.guard.rulebook.policy(Code::UpstreamLost).enabled;
-        if !enabled || !self.settle(finding) {
+        let lost = self.lost(self.how_lost(how));
+        let disabled = lost.is_none() && !self.lost_noted;
+        if !lost.is_some_and(|finding| self.settle(finding)) {
             // Not ours to change: what is left passes, and the stream ends as the upstream ended it.
             self.pass_all();
-            let clean = *how == UpstreamEnd::Eof && enabled;
-            self.end = Some(if clean { End::Clean } else { End::Broken });
+            self.end = Some(if *how == UpstreamEnd::Eof && !disabled { End::Clean } else { End::Broken });
         }
     }
 
@@ -205,9 +208,26 @@ impl Relay {
         }
     }
 
-    /// The next bytes for the client.
+    /// The next bytes for the client, at most [`OUTPUT_BYTES_MAX`] where they come in several pieces: what was
+    /// released together leaves in one write.
     pub fn take_output(&mut self) -> Option<Bytes> {
-        self.out.pop_front()
+        let first = self.out.pop_front()?;
+        let Some(second) = self.out.front() else { return Some(first) };
+        if first.len() + second.len() > OUTPUT_BYTES_MAX {
+            return Some(first);
+        }
+        let mut joined = BytesMut::with_capacity(OUTPUT_BYTES_MAX);
+        joined.extend_from_slice(&first);
+        while let Some(next) = self.out.pop_front_if(|next| joined.len() + next.len() <= OUTPUT_BYTES_MAX) {
+            joined.extend_from_slice(&next);
+        }
+        Some(joined.freeze())
+    }
+
+    /// Bytes that are ready for the client.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.out.iter().map(Bytes::len).sum()
     }
 
     /// How the client's body must end; `None` while the stream is open. Output may still be waiting.
@@ -291,12 +311,15 @@ impl Relay {
         if facts.silent_error.is_some() {
             self.silent_error = facts.silent_error;
         }
+        if facts.done && !self.error_seen && facts.error.is_none() && !self.sentinel.finished() {
+            // Clients stop reading at [DONE]: an error after it would be seen by nobody.
+            findings.extend(self.lost(self.how_lost(&UpstreamEnd::Eof)));
+        }
         if let Some(message) = facts.error {
             self.error_seen = true;
             if !self.held.is_empty() && !self.holds_off {
                 // What is held is not whole and never will be: it must not slip out in front of the error.
-                let detail = format!("the upstream reported: {message}");
-                findings.push(self.stream_finding(Code::UpstreamLost, detail));
+                findings.extend(self.lost(format!("the upstream reported: {message}")));
             }
         }
     }
@@ -367,6 +390,13 @@ impl Relay {
             detail,
             excerpt: String::new(),
         }
+    }
+
+    /// The finding that the answer is lost, unless that is switched off or was said before.
+    fn lost(&mut self, detail: String) -> Option<Finding> {
+        let wanted = self.guard.rulebook.policy(Code::UpstreamLost).enabled && !self.lost_noted;
+        self.lost_noted |= wanted;
+        wanted.then(|| self.stream_finding(Code::UpstreamLost, detail))
     }
 
     fn how_lost(&self, how: &UpstreamEnd) -> String {

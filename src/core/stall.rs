@@ -221,12 +221,11 @@ mod tests {
     fn a_server_without_slots_gets_until_the_limit() {
         let (mut clock, t0) = clock();
         clock.progress(t0, true);
-        let mut now = t0;
-        let end = loop {
-            now = clock.deadline().unwrap();
+        let (end, now) = loop {
+            let now = clock.deadline().unwrap();
             assert!(clock.due(now));
             if let Some(end) = clock.heartbeat(now, &Heartbeat::Alive) {
-                break end;
+                break (end, now);
             }
         };
         assert_eq!((end.code, now), (Code::Stall, t0 + 600 * S));

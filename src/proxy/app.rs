@@ -21,7 +21,7 @@ pub(crate) struct App {
     pub(crate) config: Arc<Config>,
     /// `config.upstream` as text.
     pub(crate) upstream_name: String,
-    pub(crate) client: UpstreamClient,
+    pub(crate) client: Arc<UpstreamClient>,
     pub(crate) pulse: Pulse,
     pub(crate) incidents: Arc<IncidentLog>,
     /// Places for requests in progress, shared by all workers.
@@ -71,8 +71,8 @@ impl Proxy {
             let thread = std::thread::Builder::new().name(format!("aegis-worker-{number}"));
             threads.push(thread.spawn(move || {
                 runtime.block_on(async move {
-                    let client = UpstreamClient::new(&config);
-                    let pulse = Pulse::new(client.clone(), config.upstream.clone());
+                    let client = Arc::new(UpstreamClient::new(&config.upstream, config.bounds.connect));
+                    let pulse = Pulse::new(Arc::clone(&client), config.upstream.clone());
                     let upstream_name = config.upstream.to_string();
                     let bounds = config.bounds;
                     let app = Arc::new(App { config, upstream_name, client, pulse, incidents, places, abort });

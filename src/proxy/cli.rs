@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// A transparent sentinel in front of an OpenAI-compatible inference server.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(name = "aegis", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -41,6 +41,8 @@ pub(crate) const HEARTBEAT_SHARED: Duration = Duration::from_millis(500);
 /// Largest heartbeat answer that is read.
 pub(crate) const HEARTBEAT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Header lines of an answer.
+pub(crate) const UPSTREAM_HEADERS_MAX: usize = 256;
 /// Idle connections kept to the upstream, per worker.
 pub(crate) const UPSTREAM_IDLE_CONNECTIONS_MAX: usize = 256;
 /// llama-server closes idle connections after 5 s; ours must be gone before, or a request meets a closed one.

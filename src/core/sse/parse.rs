@@ -57,7 +57,12 @@ pub fn parse_any(frame: &[u8]) -> Result<Option<Event<'static>>, Unreadable> {
     if let Err(error) = std::str::from_utf8(frame) {
         return Err(Unreadable(format!("not UTF-8: {error}")));
     }
-    let mut stream = pin!(Once(Some(frame.to_vec())).eventsource());
+    let mut whole = frame.to_vec();
+    if frame.ends_with(b"\r") {
+        // The crate waits to see whether an LF follows, and loses the event when nothing does.
+        whole.push(b'\n');
+    }
+    let mut stream = pin!(Once(Some(whole)).eventsource());
     match stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(event))) => Ok(Some(Event {
             // The crate fills in the default name of the specification.
@@ -94,6 +99,8 @@ mod tests {
     fn frames_of_every_shape() {
         assert_eq!(data("data: {\"a\":1}\n\n").as_deref(), Some("{\"a\":1}"));
         assert_eq!(data("data:x\r\n\r\n").as_deref(), Some("x"));
+        assert_eq!(data("data:x\r\r").as_deref(), Some("x"));
+        assert_eq!(data("data: x\r\n\r").as_deref(), Some("x"));
         assert_eq!(data("data: a\ndata: b\n\n").as_deref(), Some("a\nb"));
         assert_eq!(data("\u{feff}data: x\n\n").as_deref(), Some("x"));
         assert_eq!(data(":\n\n"), None);

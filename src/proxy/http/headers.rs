@@ -7,7 +7,7 @@ use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -70,6 +70,18 @@ fn upgrade(request: &Request<impl Sized>) -> Option<String> {
     (!protocol.eq_ignore_ascii_case("h2c")).then_some(protocol)
 }
 
+/// RFC 9112 §3.2: an HTTP/1.1 request names exactly one host. Two of them are how a request means one thing to a
+/// proxy and another to the server behind it.
+fn one_host(request: &Request<impl Sized>) -> Result<(), Failure> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let named = hosts == 1 || request.version() != Version::HTTP_11 && hosts == 0;
+    if named {
+        return Ok(());
+    }
+    let message = format!("the request has {hosts} Host headers; send exactly one");
+    Err(Failure { param: Some("Host".to_owned()), ..Failure::new(Code::BadRequest, message) })
+}
+
 /// The layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Hygiene<S> {
@@ -96,6 +108,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Err(failure) = one_host(&request) {
+            return Box::pin(std::future::ready(Err(failure)));
+        }
         if let Some(protocol) = upgrade(&request) {
             let message = format!("an upgrade to {protocol} would pass unchecked; use the HTTP endpoints");
             return Box::pin(std::future::ready(Err(Failure::new(Code::UpgradeRefused, message))));

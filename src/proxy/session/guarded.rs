@@ -3,18 +3,18 @@
 use crate::app::App;
 use crate::http::rescue::Failure;
 use crate::incidents::Subject;
-use crate::upstream::client::Cause;
+use crate::upstream::client::{Cause, UpstreamBody};
 use crate::upstream::pulse::root_cause;
 use aegis_core::decide::{Finding, decide};
 use aegis_core::error::Code;
 use aegis_core::incident::Incident;
+use aegis_core::limits::OUTPUT_BYTES_MAX;
 use aegis_core::relay::{End, Relay, UpstreamEnd};
 use aegis_core::request::RequestFacts;
 use aegis_core::stall::{Heartbeat, Stalled};
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ type PulseFuture = Pin<Box<dyn Future<Output = Heartbeat> + Send>>;
 pub(crate) struct GuardedBody {
     session: Session,
     relay: Relay,
-    upstream: Option<Incoming>,
+    upstream: Option<UpstreamBody>,
     /// Set for the relay's deadline, or earlier: a token only moves the deadline, the timer is re-armed when it fires.
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
@@ -86,7 +86,7 @@ pub(crate) struct GuardedBody {
 }
 
 impl GuardedBody {
-    pub(crate) fn new(session: Session, relay: Relay, upstream: Incoming) -> Self {
+    pub(crate) fn new(session: Session, relay: Relay, upstream: UpstreamBody) -> Self {
         let timer_at = relay.deadline().unwrap_or_else(far_away);
         Self {
             abort: Box::pin(session.app.abort.clone().cancelled_owned()),
@@ -120,6 +120,10 @@ impl GuardedBody {
             }
             Poll::Pending => false,
         }
+    }
+
+    fn poll_output(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        Poll::Ready(self.relay.take_output().map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn end(&mut self, how: &UpstreamEnd) {
@@ -189,8 +193,15 @@ impl Body for GuardedBody {
             if this.relay.has_incidents() {
                 this.record_incidents();
             }
-            if let Some(bytes) = this.relay.take_output() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            // What came in one read leaves in one write: the upstream is drained first, within a bound.
+            if this.relay.output_bytes() >= OUTPUT_BYTES_MAX {
+                return this.poll_output();
+            }
+            if this.relay.end().is_none() && this.poll_upstream(cx) {
+                continue;
+            }
+            if this.relay.output_bytes() > 0 {
+                return this.poll_output();
             }
             if let Some(end) = this.relay.end() {
                 this.upstream = None;
@@ -202,7 +213,7 @@ impl Body for GuardedBody {
             if this.relay.take_heartbeat_request() {
                 this.start_pulse();
             }
-            if !this.poll_upstream(cx) && !this.poll_clock(cx) {
+            if !this.poll_clock(cx) {
                 return Poll::Pending;
             }
         }

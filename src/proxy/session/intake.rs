@@ -7,7 +7,7 @@ use crate::http::body::ClientBody;
 use crate::http::headers;
 use crate::http::identify::RequestId;
 use crate::http::rescue::Failure;
-use crate::upstream::client::{Cause, RequestBody};
+use crate::upstream::client::{Cause, RequestBody, SendError, UpstreamBody};
 use crate::upstream::pulse::root_cause;
 use aegis_core::dialect::Dialect;
 use aegis_core::error::Code;
@@ -16,7 +16,7 @@ use aegis_core::request::{self, RequestFacts};
 use aegis_core::stall::StallClock;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::pin::pin;
@@ -38,7 +38,6 @@ pub(crate) async fn serve(app: Arc<App>, dialect: Dialect, request: Request<Inco
     headers::guarded_towards_upstream(&mut parts.headers);
     let uri = app.config.upstream.join(parts.uri.path_and_query());
     parts.uri = uri.map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
-    parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let body: RequestBody = Full::new(body).map_err(|never| -> Cause { match never {} }).boxed_unsync();
 
@@ -85,7 +84,7 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
 /// until a slot is free, so only a heartbeat can tell waiting from death.
-async fn await_head(session: &Session, clock: &mut StallClock, request: Request<RequestBody>) -> Result<Response<Incoming>, Failure> {
+async fn await_head(session: &Session, clock: &mut StallClock, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Failure> {
     let app = &session.app;
     let first_byte = app.config.bounds.first_byte;
     let mut answer = pin!(app.client.send(request));
@@ -115,13 +114,13 @@ async fn await_head(session: &Session, clock: &mut StallClock, request: Request<
 }
 
 /// Why a request got no head.
-pub(super) fn unreachable_upstream(app: &App, error: &hyper_util::client::legacy::Error) -> Failure {
+pub(super) fn unreachable_upstream(app: &App, error: &SendError) -> Failure {
     let (base, cause) = (&app.config.upstream, root_cause(error));
     if has_cause::<LengthLimitError>(error) {
         let message = "the request body is larger than limits.passed_bytes_max; shorten it or raise the limit";
         return Failure::new(Code::BodyTooLarge, message);
     }
-    if error.is_connect() {
+    if !matches!(error, SendError::Exchange(_)) {
         let message = format!("cannot connect to the upstream {base}: {cause}. Is the inference server running there?");
         return Failure::new(Code::UpstreamConnect, message);
     }
@@ -133,7 +132,7 @@ fn has_cause<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 's
 }
 
 /// Chooses how the answer is guarded.
-async fn guard(session: Session, dialect: Dialect, clock: StallClock, answer: Response<Incoming>) -> Result<Response<ClientBody>, Failure> {
+async fn guard(session: Session, dialect: Dialect, clock: StallClock, answer: Response<UpstreamBody>) -> Result<Response<ClientBody>, Failure> {
     let (mut head, body) = answer.into_parts();
     // The upstream's own errors are the client's to see, as they are.
     if !head.status.is_success() {

@@ -5,12 +5,12 @@ use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::headers;
 use crate::http::rescue::Failure;
-use crate::upstream::client::Cause;
+use crate::upstream::client::{Cause, UpstreamBody};
 use aegis_core::error::Code;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::response::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -35,7 +35,6 @@ pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Result<R
     headers::towards_upstream(&mut parts.headers, app.config.upstream.authority().as_str());
     let uri = app.config.upstream.join(parts.uri.path_and_query());
     parts.uri = uri.map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
-    parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let body = Limited::new(PassedBody::new(body, app.config.bounds.idle), bytes_max).boxed_unsync();
     let first_byte = app.config.bounds.first_byte;
@@ -53,25 +52,25 @@ pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Result<R
 }
 
 /// An answer that is passed on.
-pub(super) fn response(app: &App, head: Parts, body: Incoming) -> Response<ClientBody> {
+pub(super) fn response(app: &App, head: Parts, body: UpstreamBody) -> Response<ClientBody> {
     Response::from_parts(head, ClientBody::passed(PassedBody::new(body, app.config.bounds.idle)))
 }
 
 /// A body that ends with an error when nothing comes for too long.
-pub(crate) struct PassedBody {
-    inner: Incoming,
+pub(crate) struct PassedBody<B = UpstreamBody> {
+    inner: B,
     idle: Duration,
     last: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl PassedBody {
-    pub(crate) fn new(inner: Incoming, idle: Duration) -> Self {
+impl<B> PassedBody<B> {
+    pub(crate) fn new(inner: B, idle: Duration) -> Self {
         Self { inner, idle, last: Instant::now(), timer: Box::pin(tokio::time::sleep(idle)) }
     }
 }
 
-impl Body for PassedBody {
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for PassedBody<B> {
     type Data = Bytes;
     type Error = Cause;
 

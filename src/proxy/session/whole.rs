@@ -3,6 +3,7 @@
 use super::guarded::Session;
 use crate::http::body::ClientBody;
 use crate::http::rescue::Failure;
+use crate::upstream::client::UpstreamBody;
 use aegis_core::dialect::Dialect;
 use aegis_core::error::Code;
 use aegis_core::whole;
@@ -10,14 +11,13 @@ use http::Response;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::response::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use std::sync::Arc;
 
 /// Stores the answer, judges it, and passes it on byte for byte or answers with the code that kept it back.
 ///
 /// # Errors
 /// [`Failure`] when the answer is cut, breaks off, or is too large to store.
-pub(super) async fn serve(session: Session, dialect: Dialect, mut head: Parts, body: Incoming) -> Result<Response<ClientBody>, Failure> {
+pub(super) async fn serve(session: Session, dialect: Dialect, mut head: Parts, body: UpstreamBody) -> Result<Response<ClientBody>, Failure> {
     let app = &session.app;
     let bytes_max = app.config.bounds.answer_bytes_max;
     let idle = app.config.bounds.first_byte;

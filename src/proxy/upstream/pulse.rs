@@ -12,18 +12,19 @@ use http_body_util::{BodyExt, Empty, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Mutex;
 
 /// Asks the upstream how it is; one answer serves all streams that ask at about the same time.
 pub(crate) struct Pulse {
-    client: UpstreamClient,
+    client: Arc<UpstreamClient>,
     base: BaseUrl,
     last: Mutex<Option<(Instant, Heartbeat)>>,
 }
 
 impl Pulse {
-    pub(crate) fn new(client: UpstreamClient, base: BaseUrl) -> Self {
+    pub(crate) fn new(client: Arc<UpstreamClient>, base: BaseUrl) -> Self {
         Self { client, base, last: Mutex::new(None) }
     }
 
