@@ -135,7 +135,11 @@ pub fn decide(finding: &Finding, policy: &Policy) -> Outcome {
         (Decision::Repair | Decision::Correct, OnUnavailable::Note) => Decision::Pass,
         (other, _) => other,
     };
-    Outcome { decision, wanted, shadow: policy.mode == Mode::Shadow }
+    Outcome {
+        decision,
+        wanted,
+        shadow: policy.mode == Mode::Shadow,
+    }
 }
 
 #[cfg(test)]
@@ -166,11 +170,23 @@ mod tests {
             (Action::Correct, OnUnavailable::Note, Pass, Correct),
             (Action::Cut, OnUnavailable::Note, Cut, Cut),
         ] {
-            let policy = Policy { on_unavailable: unavailable, ..Policy::default() };
+            let policy = Policy {
+                on_unavailable: unavailable,
+                ..Policy::default()
+            };
             let outcome = decide(&finding(action), &policy);
-            assert_eq!((outcome.decision, outcome.wanted, outcome.shadow), (decision, wanted, false));
+            assert_eq!(
+                (outcome.decision, outcome.wanted, outcome.shadow),
+                (decision, wanted, false)
+            );
             assert_eq!(outcome.takes_effect(), decision != Pass);
-            let shadowed = decide(&finding(action), &Policy { mode: Mode::Shadow, ..policy });
+            let shadowed = decide(
+                &finding(action),
+                &Policy {
+                    mode: Mode::Shadow,
+                    ..policy
+                },
+            );
             assert_eq!((shadowed.decision, shadowed.takes_effect()), (decision, false));
         }
     }

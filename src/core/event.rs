@@ -133,7 +133,14 @@ mod tests {
     #[test]
     fn lanes_have_stable_names() {
         assert_eq!(LaneId::first(Channel::Content).to_string(), "content");
-        assert_eq!(LaneId { choice: 1, channel: Channel::ToolArguments(3) }.to_string(), "1:tool_arguments.3");
+        assert_eq!(
+            LaneId {
+                choice: 1,
+                channel: Channel::ToolArguments(3)
+            }
+            .to_string(),
+            "1:tool_arguments.3"
+        );
         assert_eq!(LaneId::first(Channel::Reasoning).to_string(), "reasoning");
     }
 }

@@ -11,17 +11,17 @@ mod tests;
 pub use guard::Guard;
 
 use crate::decide::{Finding, Mode, decide};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Template};
 use crate::error::Code;
 use crate::event::FrameFacts;
 use crate::incident::Incident;
+use crate::limits::OUTPUT_BYTES_MAX;
 use crate::request::RequestFacts;
 use crate::ring::Ring;
 use crate::sentinel::{Mark, Sentinel};
 use crate::sse::framer::Framer;
 use crate::sse::write::cut_frames;
 use crate::stall::{Heartbeat, StallClock};
-use crate::limits::OUTPUT_BYTES_MAX;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ struct HeldFrame {
 pub struct Relay {
     guard: Arc<Guard>,
     dialect: Dialect,
+    template: Template,
     framer: Framer,
     ring: Ring,
     sentinel: Sentinel,
@@ -85,13 +86,19 @@ pub struct Relay {
 impl Relay {
     /// A relay for the answer to `request`. `clock` has been running since the request was sent.
     #[must_use]
-    pub fn new(guard: Arc<Guard>, dialect: Dialect, request: Arc<RequestFacts>, clock: Option<StallClock>) -> Self {
+    pub fn new(
+        guard: Arc<Guard>,
+        dialect: Dialect,
+        request: Arc<RequestFacts>,
+        clock: Option<StallClock>,
+    ) -> Self {
         let sentinel = Sentinel::new(Arc::clone(&guard.rulebook), request, guard.policy.on_failure);
         Self {
             framer: Framer::new(guard.limits.frame_bytes_max),
             holds_off: guard.policy.mode == Mode::Shadow,
             guard,
             dialect,
+            template: Template::default(),
             ring: Ring::default(),
             sentinel,
             clock,
@@ -159,7 +166,11 @@ impl Relay {
         let broken = matches!(how, UpstreamEnd::Broken(_)) && !self.done;
         let complete = self.sentinel.finished() && !broken;
         let mut findings = Vec::new();
-        if complete { self.sentinel.close(&mut findings) } else { self.sentinel.lost(&mut findings) }
+        if complete {
+            self.sentinel.close(&mut findings)
+        } else {
+            self.sentinel.lost(&mut findings)
+        }
         if findings.into_iter().any(|finding| self.settle(finding)) {
             return;
         }
@@ -173,7 +184,11 @@ impl Relay {
         if !lost.is_some_and(|finding| self.settle(finding)) {
             // Not ours to change: what is left passes, and the stream ends as the upstream ended it.
             self.pass_all();
-            self.end = Some(if *how == UpstreamEnd::Eof && !disabled { End::Clean } else { End::Broken });
+            self.end = Some(if *how == UpstreamEnd::Eof && !disabled {
+                End::Clean
+            } else {
+                End::Broken
+            });
         }
     }
 
@@ -189,7 +204,9 @@ impl Relay {
         if self.end.is_some() {
             return;
         }
-        let Some(stalled) = self.clock.as_mut().and_then(|clock| clock.heartbeat(now, answer)) else { return };
+        let Some(stalled) = self.clock.as_mut().and_then(|clock| clock.heartbeat(now, answer)) else {
+            return;
+        };
         // Noted or shadowed: once is enough.
         self.clock = None;
         if self.guard.rulebook.policy(stalled.code).enabled {
@@ -212,13 +229,18 @@ impl Relay {
     /// released together leaves in one write.
     pub fn take_output(&mut self) -> Option<Bytes> {
         let first = self.out.pop_front()?;
-        let Some(second) = self.out.front() else { return Some(first) };
+        let Some(second) = self.out.front() else {
+            return Some(first);
+        };
         if first.len() + second.len() > OUTPUT_BYTES_MAX {
             return Some(first);
         }
         let mut joined = BytesMut::with_capacity(OUTPUT_BYTES_MAX);
         joined.extend_from_slice(&first);
-        while let Some(next) = self.out.pop_front_if(|next| joined.len() + next.len() <= OUTPUT_BYTES_MAX) {
+        while let Some(next) = self
+            .out
+            .pop_front_if(|next| joined.len() + next.len() <= OUTPUT_BYTES_MAX)
+        {
             joined.extend_from_slice(&next);
         }
         Some(joined.freeze())
@@ -239,7 +261,11 @@ impl Relay {
     /// When [`Self::on_time`] wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        if self.end.is_some() { None } else { self.clock.as_ref().and_then(StallClock::deadline) }
+        if self.end.is_some() {
+            None
+        } else {
+            self.clock.as_ref().and_then(StallClock::deadline)
+        }
     }
 
     /// Whether the upstream must be asked for a sign of life now.
@@ -275,7 +301,14 @@ impl Relay {
     fn on_frame(&mut self, now: Instant, bytes: &[u8], start: u64, end: u64) {
         self.marks.clear();
         let mut findings = std::mem::take(&mut self.findings);
-        match self.dialect.frame(bytes) {
+        let facts = match self.template.read(bytes) {
+            Some(facts) => Ok(facts),
+            None => self
+                .dialect
+                .frame(bytes)
+                .inspect(|facts| self.template.learn(bytes, facts)),
+        };
+        match facts {
             Ok(facts) => self.on_facts(now, facts, &mut findings),
             Err(error) => {
                 let detail = format!("a frame is {error}");
@@ -296,7 +329,8 @@ impl Relay {
         let mut token = false;
         for delta in &facts.deltas {
             token |= !delta.text.is_empty();
-            self.marks.extend(self.sentinel.feed(delta.lane, &delta.text, findings));
+            self.marks
+                .extend(self.sentinel.feed(delta.lane, &delta.text, findings));
         }
         for (choice, reason) in &facts.finishes {
             self.sentinel.finish(*choice, *reason, findings);
@@ -331,7 +365,11 @@ impl Relay {
         }
         let policy = &self.guard.release;
         while let Some(frame) = self.held.front() {
-            if !frame.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)) {
+            if !frame
+                .marks
+                .iter()
+                .all(|mark| self.sentinel.cleared(*mark, policy))
+            {
                 break;
             }
             self.ring.release(frame.end, &mut self.out);
@@ -340,7 +378,10 @@ impl Relay {
         if self.held.is_empty() && self.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)) {
             self.ring.release(end, &mut self.out);
         } else {
-            self.held.push_back(HeldFrame { end, marks: self.marks.drain(..).collect() });
+            self.held.push_back(HeldFrame {
+                end,
+                marks: self.marks.drain(..).collect(),
+            });
         }
     }
 
@@ -360,8 +401,14 @@ impl Relay {
     }
 
     fn on_hold_exhausted(&mut self) {
-        let detail = format!("{} bytes are held back, the limit is {}", self.ring.held_bytes(), self.guard.limits.ring_bytes_max);
-        let finding = self.sentinel.failure(Code::HoldExhausted, None, self.ring.released(), detail);
+        let detail = format!(
+            "{} bytes are held back, the limit is {}",
+            self.ring.held_bytes(),
+            self.guard.limits.ring_bytes_max
+        );
+        let finding = self
+            .sentinel
+            .failure(Code::HoldExhausted, None, self.ring.released(), detail);
         if !self.settle(finding) {
             self.holds_off = true;
             if let Some(last) = self.held.back().map(|frame| frame.end) {
@@ -403,8 +450,12 @@ impl Relay {
         match (&self.silent_error, how) {
             (Some(message), _) => format!("the upstream reported: {message}"),
             (None, UpstreamEnd::Broken(why)) => format!("the connection to the upstream broke: {why}"),
-            (None, UpstreamEnd::Eof) if self.done => "the upstream said [DONE] without a finish reason".into(),
-            (None, UpstreamEnd::Eof) => "the upstream closed the stream before the answer was finished".into(),
+            (None, UpstreamEnd::Eof) if self.done => {
+                "the upstream said [DONE] without a finish reason".into()
+            }
+            (None, UpstreamEnd::Eof) => {
+                "the upstream closed the stream before the answer was finished".into()
+            }
         }
     }
 
@@ -413,7 +464,8 @@ impl Relay {
         let outcome = decide(&finding, &self.guard.policy);
         let message = format!("Aegis ended this answer: {} ({}).", finding.detail, finding.code);
         let code = finding.code;
-        self.incidents.push(Incident::new(finding, outcome, self.ring.released()));
+        self.incidents
+            .push(Incident::new(finding, outcome, self.ring.released()));
         if outcome.takes_effect() {
             self.held.clear();
             self.ring.discard();

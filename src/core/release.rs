@@ -26,7 +26,11 @@ pub struct ReleasePolicy {
 
 impl Default for ReleasePolicy {
     fn default() -> Self {
-        Self { content: Release::Rules, reasoning: Release::Rules, tool_arguments: Release::Complete }
+        Self {
+            content: Release::Rules,
+            reasoning: Release::Rules,
+            tool_arguments: Release::Complete,
+        }
     }
 }
 

@@ -82,7 +82,9 @@ impl Ring {
     pub fn release(&mut self, to: u64, out: &mut VecDeque<Bytes>) {
         let to = to.min(self.ruled);
         while self.released < to {
-            let Some(front) = self.chunks.front_mut() else { break };
+            let Some(front) = self.chunks.front_mut() else {
+                break;
+            };
             let wanted = (to - self.released).min(front.len() as u64) as usize;
             let part = if wanted == front.len() {
                 self.chunks.pop_front().unwrap_or_default()

@@ -73,7 +73,10 @@ impl Sentinel {
         let at = lane.at;
         let broken = run(&mut lane.rules, |rule| rule.feed(at, text, &mut self.raised));
         lane.at += text.len() as u64;
-        let mark = Mark { lane: index, at: lane.at };
+        let mark = Mark {
+            lane: index,
+            at: lane.at,
+        };
         if broken || !self.raised.is_empty() {
             self.collect(index, text, broken, findings);
         }
@@ -91,8 +94,15 @@ impl Sentinel {
         }
         self.finishes.push((choice, reason));
         // An answer without any text can still be faulty: a demanded JSON value that never came.
-        if !self.lanes.iter().any(|l| l.id.choice == choice && l.id.channel != Channel::Reasoning) {
-            self.lane(LaneId { choice, channel: Channel::Content });
+        if !self
+            .lanes
+            .iter()
+            .any(|l| l.id.choice == choice && l.id.channel != Channel::Reasoning)
+        {
+            self.lane(LaneId {
+                choice,
+                channel: Channel::Content,
+            });
         }
         for index in 0..self.lanes.len() {
             if self.lanes[index].id.choice == choice {
@@ -119,7 +129,10 @@ impl Sentinel {
     #[must_use]
     pub fn finished(&self) -> bool {
         !self.finishes.is_empty()
-            && self.lanes.iter().all(|l| self.finishes.iter().any(|(choice, _)| *choice == l.id.choice))
+            && self
+                .lanes
+                .iter()
+                .all(|l| self.finishes.iter().any(|(choice, _)| *choice == l.id.choice))
     }
 
     /// Whether everything before `mark` may be released under `policy`.
@@ -132,7 +145,9 @@ impl Sentinel {
         if policy.of(lane.id.channel) == Release::Complete {
             return false;
         }
-        lane.rules.iter().all(|rule| rule.held_from().is_none_or(|held| mark.at <= held))
+        lane.rules
+            .iter()
+            .all(|rule| rule.held_from().is_none_or(|held| mark.at <= held))
     }
 
     /// A finding about the sentinel's own failure to judge, treated as `on_failure` says.
@@ -143,7 +158,16 @@ impl Sentinel {
             OnFailure::Closed => Action::Cut,
         };
         let span = offset..offset;
-        Finding { code, severity: Severity::Critical, action, lane, offset, span, detail, excerpt: String::new() }
+        Finding {
+            code,
+            severity: Severity::Critical,
+            action,
+            lane,
+            offset,
+            span,
+            detail,
+            excerpt: String::new(),
+        }
     }
 
     fn lane(&mut self, id: LaneId) -> Option<usize> {
@@ -154,8 +178,17 @@ impl Sentinel {
         if self.lanes.len() >= LANES_MAX {
             return None;
         }
-        let rules = self.rulebook.rules_for(&LaneContext { lane: id, request: &self.request });
-        self.lanes.push(Lane { id, at: 0, rules, window: Window::default(), ended: false });
+        let rules = self.rulebook.rules_for(&LaneContext {
+            lane: id,
+            request: &self.request,
+        });
+        self.lanes.push(Lane {
+            id,
+            at: 0,
+            rules,
+            window: Window::default(),
+            ended: false,
+        });
         Some(self.lanes.len() - 1)
     }
 
@@ -182,7 +215,9 @@ impl Sentinel {
                 continue;
             }
             self.findings += 1;
-            let excerpt = lane.window.excerpt(fresh, r.span.start..r.span.end, self.rulebook.excerpt_chars_max);
+            let excerpt =
+                lane.window
+                    .excerpt(fresh, r.span.start..r.span.end, self.rulebook.excerpt_chars_max);
             findings.push(Finding {
                 code: r.code,
                 severity: policy.severity,

@@ -97,7 +97,11 @@ impl StallClock {
     }
 
     fn patience(&self) -> Duration {
-        if self.tokens_seen { self.settings.after } else { self.settings.first_token_after }
+        if self.tokens_seen {
+            self.settings.after
+        } else {
+            self.settings.first_token_after
+        }
     }
 
     /// When [`Self::due`] should be called; `None` while an answer is awaited.
@@ -139,7 +143,9 @@ impl StallClock {
                 self.strikes = 0;
                 self.ask_at = now + self.patience();
             }
-            Heartbeat::Busy { .. } => return self.strike(now, silence, "its slots are busy but none moves", self.patience()),
+            Heartbeat::Busy { .. } => {
+                return self.strike(now, silence, "its slots are busy but none moves", self.patience());
+            }
             Heartbeat::Idle => return self.strike(now, silence, "none of its slots is working", RECHECK),
         }
         None
@@ -155,9 +161,15 @@ impl StallClock {
     }
 
     fn stalled(&self, silence: Duration, why: &str) -> Stalled {
-        let (code, what) =
-            if self.tokens_seen { (Code::Stall, "no token") } else { (Code::FirstTokenStall, "no first token") };
-        Stalled { code, detail: format!("{what} for {:.1} s, and {why}", silence.as_secs_f64()) }
+        let (code, what) = if self.tokens_seen {
+            (Code::Stall, "no token")
+        } else {
+            (Code::FirstTokenStall, "no first token")
+        };
+        Stalled {
+            code,
+            detail: format!("{what} for {:.1} s, and {why}", silence.as_secs_f64()),
+        }
     }
 }
 
@@ -169,7 +181,12 @@ mod tests {
 
     fn clock() -> (StallClock, Instant) {
         let now = Instant::now();
-        let settings = StallSettings { first_token_after: 60 * S, after: 30 * S, silence_max: 600 * S, strikes: 3 };
+        let settings = StallSettings {
+            first_token_after: 60 * S,
+            after: 30 * S,
+            silence_max: 600 * S,
+            strikes: 3,
+        };
         (StallClock::new(settings, now), now)
     }
 
@@ -180,7 +197,9 @@ mod tests {
         assert!(!clock.due(t0 + 59 * S));
         assert!(clock.due(t0 + 60 * S));
         assert_eq!(clock.deadline(), None, "one question at a time");
-        let end = clock.heartbeat(t0 + 61 * S, &Heartbeat::Dead("connection refused".into())).unwrap();
+        let end = clock
+            .heartbeat(t0 + 61 * S, &Heartbeat::Dead("connection refused".into()))
+            .unwrap();
         assert_eq!(end.code, Code::FirstTokenStall);
         assert_eq!(end.detail, "no first token for 61.0 s, and connection refused");
     }
@@ -191,7 +210,10 @@ mod tests {
         for i in 1..1000u32 {
             let now = t0 + i * 60 * S;
             assert!(clock.due(now));
-            assert_eq!(clock.heartbeat(now, &Heartbeat::Busy { work: u64::from(i) }), None);
+            assert_eq!(
+                clock.heartbeat(now, &Heartbeat::Busy { work: u64::from(i) }),
+                None
+            );
         }
         for i in 1000..1002u32 {
             let now = t0 + i * 60 * S;
@@ -199,7 +221,9 @@ mod tests {
             assert_eq!(clock.heartbeat(now, &Heartbeat::Busy { work: 999 }), None);
         }
         assert!(clock.due(t0 + 1002 * 60 * S));
-        let end = clock.heartbeat(t0 + 1002 * 60 * S, &Heartbeat::Busy { work: 999 }).unwrap();
+        let end = clock
+            .heartbeat(t0 + 1002 * 60 * S, &Heartbeat::Busy { work: 999 })
+            .unwrap();
         assert!(end.detail.contains("none moves"));
     }
 

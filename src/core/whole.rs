@@ -63,7 +63,12 @@ mod tests {
     fn a_looping_whole_answer_is_kept_back() {
         let text = "The same sentence again and again, it never ends. ".repeat(40);
         let body = serde_json::json!({"model":"m","choices":[{"index":0,"finish_reason":"length","message":{"role":"assistant","content":text}}]});
-        let judged = judge(&Guard::default(), Dialect::Chat, Arc::default(), body.to_string().as_bytes());
+        let judged = judge(
+            &Guard::default(),
+            Dialect::Chat,
+            Arc::default(),
+            body.to_string().as_bytes(),
+        );
         assert_eq!(judged.cut.map(|f| f.code), Some(Code::TokenLoop));
         assert_eq!((judged.incidents.len(), judged.model.as_deref()), (1, Some("m")));
     }

@@ -75,8 +75,23 @@ impl Proxy {
                     let pulse = Pulse::new(Arc::clone(&client), config.upstream.clone());
                     let upstream_name = config.upstream.to_string();
                     let bounds = config.bounds;
-                    let app = Arc::new(App { config, upstream_name, client, pulse, incidents, places, abort });
-                    Worker { stack: stack::build(&app), connections, drain, bounds }.run().await;
+                    let app = Arc::new(App {
+                        config,
+                        upstream_name,
+                        client,
+                        pulse,
+                        incidents,
+                        places,
+                        abort,
+                    });
+                    Worker {
+                        stack: stack::build(&app),
+                        connections,
+                        drain,
+                        bounds,
+                    }
+                    .run()
+                    .await;
                 });
             })?);
         }
@@ -91,7 +106,13 @@ impl Proxy {
             });
         })?);
         tracing::info!(%addr, upstream = %config.upstream, workers = config.workers, mode = ?config.guard.policy.mode, "started");
-        Ok(Self { addr, drain, abort, threads, config })
+        Ok(Self {
+            addr,
+            drain,
+            abort,
+            threads,
+            config,
+        })
     }
 
     /// The address that clients use.
@@ -116,7 +137,10 @@ impl Proxy {
             return tracing::info!("all streams finished");
         }
         abort.cancel();
-        if tokio::time::timeout(DRAIN_LAST_WORDS, &mut workers).await.is_err() {
+        if tokio::time::timeout(DRAIN_LAST_WORDS, &mut workers)
+            .await
+            .is_err()
+        {
             tracing::warn!("some clients did not read their last words in time");
         }
     }

@@ -47,7 +47,9 @@ impl IncidentLog {
             Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
             None => Box::new(std::io::stderr()),
         };
-        Ok(Self { sink: Mutex::new(sink) })
+        Ok(Self {
+            sink: Mutex::new(sink),
+        })
     }
 
     /// Records one incident, and says so in the log.
@@ -63,7 +65,9 @@ impl IncidentLog {
         report(&line);
         let mut text = match serde_json::to_vec(&line) {
             Ok(text) => text,
-            Err(error) => return tracing::error!(%error, code = %incident.code, "incident cannot be written as JSON"),
+            Err(error) => {
+                return tracing::error!(%error, code = %incident.code, "incident cannot be written as JSON");
+            }
         };
         text.push(b'\n');
         // A writer that panicked left at worst half a line; the next one starts its own.
@@ -75,8 +79,19 @@ impl IncidentLog {
 }
 
 fn report(line: &Line<'_>) {
-    let Incident { code, decision, shadow, detail, action, .. } = line.incident;
-    let lane = line.incident.lane.map(|lane| lane.to_string()).unwrap_or_default();
+    let Incident {
+        code,
+        decision,
+        shadow,
+        detail,
+        action,
+        ..
+    } = line.incident;
+    let lane = line
+        .incident
+        .lane
+        .map(|lane| lane.to_string())
+        .unwrap_or_default();
     let (request_id, unavailable) = (line.request_id, needs_more(line.incident));
     if *decision == Decision::Pass {
         tracing::info!(%request_id, %code, lane, detail, ?action, unavailable, "noted");

@@ -85,7 +85,9 @@ pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
         }
         // Some servers write an empty reason into every chunk.
         if let Some(reason) = choice.finish_reason.filter(|r| !r.0.is_empty()) {
-            facts.finishes.push((choice.index, FinishReason::parse(&reason.0)));
+            facts
+                .finishes
+                .push((choice.index, FinishReason::parse(&reason.0)));
             facts.progress = true;
         }
     }
@@ -106,7 +108,10 @@ fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a
     ];
     for (channel, text) in texts {
         if let Some(Text(text)) = text.filter(|t| !t.0.is_empty()) {
-            facts.deltas.push(Delta { lane: LaneId { choice, channel }, text });
+            facts.deltas.push(Delta {
+                lane: LaneId { choice, channel },
+                text,
+            });
         }
     }
     let calls = message.tool_calls.unwrap_or_default();
@@ -122,8 +127,16 @@ fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a
 
 /// The head of a call carries no arguments yet, but it opens the lane: it must be held with the rest of the call.
 fn push_call<'a>(choice: u32, index: u32, function: Option<Function<'a>>, facts: &mut FrameFacts<'a>) {
-    let text = function.and_then(|f| f.arguments).map_or(Cow::Borrowed(""), |t| t.0);
-    facts.deltas.push(Delta { lane: LaneId { choice, channel: Channel::ToolArguments(index) }, text });
+    let text = function
+        .and_then(|f| f.arguments)
+        .map_or(Cow::Borrowed(""), |t| t.0);
+    facts.deltas.push(Delta {
+        lane: LaneId {
+            choice,
+            channel: Channel::ToolArguments(index),
+        },
+        text,
+    });
     facts.progress = true;
 }
 
@@ -132,14 +145,24 @@ mod tests {
     use super::*;
 
     fn lanes(json: &str) -> Vec<(String, String)> {
-        read(json).unwrap().deltas.iter().map(|d| (d.lane.to_string(), d.text.to_string())).collect()
+        read(json)
+            .unwrap()
+            .deltas
+            .iter()
+            .map(|d| (d.lane.to_string(), d.text.to_string()))
+            .collect()
     }
 
     #[test]
     fn deltas_of_every_channel() {
         let json = r#"{"choices":[{"index":0,"finish_reason":null,"delta":{"role":"assistant","content":"a","reasoning_content":"r","refusal":"n",
             "tool_calls":[{"index":1,"id":"x","type":"function","function":{"name":"f","arguments":"{\"a"}}]}}],"created":1}"#;
-        let want = [("reasoning", "r"), ("content", "a"), ("refusal", "n"), ("tool_arguments.1", "{\"a")];
+        let want = [
+            ("reasoning", "r"),
+            ("content", "a"),
+            ("refusal", "n"),
+            ("tool_arguments.1", "{\"a"),
+        ];
         assert_eq!(lanes(json), want.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 
@@ -152,7 +175,10 @@ mod tests {
 
     #[test]
     fn both_spellings_of_reasoning_are_one_lane() {
-        assert_eq!(lanes(r#"{"choices":[{"delta":{"reasoning":"x"}}]}"#), [("reasoning".into(), "x".into())]);
+        assert_eq!(
+            lanes(r#"{"choices":[{"delta":{"reasoning":"x"}}]}"#),
+            [("reasoning".into(), "x".into())]
+        );
         assert_eq!(
             lanes(r#"{"choices":[{"delta":{"reasoning":"x","reasoning_content":"x"}}]}"#),
             [("reasoning".into(), "x".into())]
@@ -161,12 +187,21 @@ mod tests {
 
     #[test]
     fn finishes_errors_and_progress() {
-        let facts = read(r#"{"choices":[{"index":1,"finish_reason":"length","delta":{}}],"timings":{}}"#).unwrap();
+        let facts =
+            read(r#"{"choices":[{"index":1,"finish_reason":"length","delta":{}}],"timings":{}}"#).unwrap();
         assert_eq!(facts.finishes, [(1, FinishReason::Length)]);
         let facts = read(r#"{"error":{"code":500,"message":"boom","type":"server_error"}}"#).unwrap();
         assert_eq!(facts.error.as_deref(), Some("boom"));
-        assert!(read(r#"{"choices":[],"usage":{"total_tokens":1}}"#).unwrap().progress);
-        assert!(read(r#"{"choices":[],"prompt_progress":{"total":9}}"#).unwrap().progress);
+        assert!(
+            read(r#"{"choices":[],"usage":{"total_tokens":1}}"#)
+                .unwrap()
+                .progress
+        );
+        assert!(
+            read(r#"{"choices":[],"prompt_progress":{"total":9}}"#)
+                .unwrap()
+                .progress
+        );
         assert_eq!(read(r#"{"error":null,"choices":[]}"#).unwrap().error, None);
     }
 
@@ -176,13 +211,22 @@ mod tests {
             "tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"b","function":{"name":"g","arguments":"[]"}}]}}]}"#;
         assert_eq!(
             lanes(json),
-            [("tool_arguments.0".into(), "{}".into()), ("tool_arguments.1".into(), "[]".into())]
+            [
+                ("tool_arguments.0".into(), "{}".into()),
+                ("tool_arguments.1".into(), "[]".into())
+            ]
         );
     }
 
     #[test]
     fn foreign_shapes_are_errors_not_panics() {
-        for bad in ["", "[]x", "{\"choices\":3}", "{\"choices\":[{\"delta\":{\"content\":5}}]}", "null"] {
+        for bad in [
+            "",
+            "[]x",
+            "{\"choices\":3}",
+            "{\"choices\":[{\"delta\":{\"content\":5}}]}",
+            "null",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -43,12 +43,17 @@ pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
     };
     for choice in chunk.choices.unwrap_or_default() {
         if let Some(Text(text)) = choice.text.filter(|t| !t.0.is_empty()) {
-            let lane = LaneId { choice: choice.index, channel: Channel::Content };
+            let lane = LaneId {
+                choice: choice.index,
+                channel: Channel::Content,
+            };
             facts.deltas.push(Delta { lane, text });
         }
         // Some servers write an empty reason into every chunk.
         if let Some(reason) = choice.finish_reason.filter(|r| !r.0.is_empty()) {
-            facts.finishes.push((choice.index, FinishReason::parse(&reason.0)));
+            facts
+                .finishes
+                .push((choice.index, FinishReason::parse(&reason.0)));
             facts.progress = true;
         }
     }

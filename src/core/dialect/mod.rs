@@ -2,7 +2,10 @@
 
 mod chat;
 mod completions;
+mod template;
 mod text;
+
+pub use template::Template;
 
 use crate::event::FrameFacts;
 use crate::sse::parse::{self, Unreadable};
@@ -41,7 +44,10 @@ impl Dialect {
             return Ok(legacy_error(frame));
         };
         if event.data == "[DONE]" {
-            return Ok(FrameFacts { done: true, ..FrameFacts::default() });
+            return Ok(FrameFacts {
+                done: true,
+                ..FrameFacts::default()
+            });
         }
         match event.data {
             std::borrow::Cow::Borrowed(data) => self.object(data),
@@ -68,7 +74,10 @@ fn legacy_error(frame: &[u8]) -> FrameFacts<'static> {
         let text = String::from_utf8_lossy(rest);
         text::error_message(text.trim()).unwrap_or_else(|| text.trim().to_owned())
     });
-    FrameFacts { silent_error: error, ..FrameFacts::default() }
+    FrameFacts {
+        silent_error: error,
+        ..FrameFacts::default()
+    }
 }
 
 #[cfg(test)]
@@ -78,10 +87,19 @@ mod tests {
     #[test]
     fn paths_choose_the_dialect() {
         assert_eq!(Dialect::of_path("/v1/chat/completions"), Some(Dialect::Chat));
-        assert_eq!(Dialect::of_path("/api/openai/v1/chat/completions/"), Some(Dialect::Chat));
+        assert_eq!(
+            Dialect::of_path("/api/openai/v1/chat/completions/"),
+            Some(Dialect::Chat)
+        );
         assert_eq!(Dialect::of_path("/v1/completions"), Some(Dialect::Completions));
         assert_eq!(Dialect::of_path("/completions"), Some(Dialect::Completions));
-        for path in ["/completion", "/v1/embeddings", "/v1/responses", "/", "/chat/completions/input_tokens"] {
+        for path in [
+            "/completion",
+            "/v1/embeddings",
+            "/v1/responses",
+            "/",
+            "/chat/completions/input_tokens",
+        ] {
             assert_eq!(Dialect::of_path(path), None, "{path}");
         }
     }
@@ -90,7 +108,9 @@ mod tests {
     fn done_pings_and_the_old_error_line() {
         assert!(Dialect::Chat.frame(b"data: [DONE]\n\n").unwrap().done);
         assert_eq!(Dialect::Chat.frame(b":\n\n").unwrap(), FrameFacts::default());
-        let old = Dialect::Chat.frame(b"error: {\"code\":500,\"message\":\"slot died\"}\n\n").unwrap();
+        let old = Dialect::Chat
+            .frame(b"error: {\"code\":500,\"message\":\"slot died\"}\n\n")
+            .unwrap();
         assert_eq!(old.silent_error.as_deref(), Some("slot died"));
         assert_eq!(old.error, None);
     }

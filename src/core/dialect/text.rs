@@ -51,7 +51,10 @@ pub(super) fn into_owned(facts: FrameFacts<'_>) -> FrameFacts<'static> {
         deltas: facts
             .deltas
             .into_iter()
-            .map(|d| Delta { lane: d.lane, text: Cow::Owned(d.text.into_owned()) })
+            .map(|d| Delta {
+                lane: d.lane,
+                text: Cow::Owned(d.text.into_owned()),
+            })
             .collect(),
         finishes: facts.finishes,
         progress: facts.progress,

@@ -2,8 +2,8 @@ use super::*;
 use crate::decide::{Decision, OnFailure, OnUnavailable, Policy};
 use crate::limits::Limits;
 use crate::rule::{Action, Severity};
-use crate::rules::{CodePolicy, Rulebook};
 use crate::rules::forbidden_phrase::{Phrases, Settings};
+use crate::rules::{CodePolicy, Rulebook};
 use crate::stall::StallSettings;
 use proptest::prelude::*;
 use serde_json::json;
@@ -21,25 +21,43 @@ fn rulebook() -> Rulebook {
 }
 
 fn guard(policy: Policy) -> Arc<Guard> {
-    Arc::new(Guard { rulebook: Arc::new(rulebook()), policy, ..Guard::default() })
+    Arc::new(Guard {
+        rulebook: Arc::new(rulebook()),
+        policy,
+        ..Guard::default()
+    })
 }
 
 fn relay(policy: Policy, json: bool) -> Relay {
-    let request = RequestFacts { stream: true, choices: 1, json, ..RequestFacts::default() };
+    let request = RequestFacts {
+        stream: true,
+        choices: 1,
+        json,
+        ..RequestFacts::default()
+    };
     Relay::new(guard(policy), Dialect::Chat, Arc::new(request), None)
 }
 
 fn content(text: &str) -> String {
-    format!("data: {}\n\n", json!({"choices":[{"index":0,"delta":{"content":text},"finish_reason":null}]}))
+    format!(
+        "data: {}\n\n",
+        json!({"choices":[{"index":0,"delta":{"content":text},"finish_reason":null}]})
+    )
 }
 
 fn tool(index: u32, arguments: &str) -> String {
     let call = json!([{"index":index,"function":{"arguments":arguments}}]);
-    format!("data: {}\n\n", json!({"choices":[{"index":0,"delta":{"tool_calls":call}}]}))
+    format!(
+        "data: {}\n\n",
+        json!({"choices":[{"index":0,"delta":{"tool_calls":call}}]})
+    )
 }
 
 fn finish(reason: &str) -> String {
-    format!("data: {}\n\n", json!({"choices":[{"index":0,"delta":{},"finish_reason":reason}]}))
+    format!(
+        "data: {}\n\n",
+        json!({"choices":[{"index":0,"delta":{},"finish_reason":reason}]})
+    )
 }
 
 const DONE: &str = "data: [DONE]\n\n";
@@ -66,7 +84,14 @@ fn codes(incidents: &[Incident]) -> Vec<(Code, Decision, bool)> {
 
 #[test]
 fn a_healthy_stream_passes_byte_for_byte() {
-    let stream = [": ping\n\n", &content("Hello"), &content(" world"), &finish("stop"), DONE].concat();
+    let stream = [
+        ": ping\n\n",
+        &content("Hello"),
+        &content(" world"),
+        &finish("stop"),
+        DONE,
+    ]
+    .concat();
     let mut relay = relay(Policy::default(), false);
     assert_eq!(run(&mut relay, &stream), (stream, vec![]));
     assert_eq!(relay.end(), Some(End::Clean));
@@ -96,7 +121,15 @@ fn a_truncated_value_is_found_before_its_finish_leaves() {
 #[test]
 fn a_phrase_never_leaves_half() {
     let clean = content("the ");
-    let stream = [&clean, &content("laun"), &content("ch co"), &content("de is 1"), &finish("stop"), DONE].concat();
+    let stream = [
+        &clean,
+        &content("laun"),
+        &content("ch co"),
+        &content("de is 1"),
+        &finish("stop"),
+        DONE,
+    ]
+    .concat();
     let (out, incidents) = run(&mut relay(Policy::default(), false), &stream);
     assert!(out.starts_with(&clean) && !out.contains("laun\""), "{out}");
     assert_eq!(codes(&incidents), [(Code::ForbiddenPhrase, Decision::Cut, false)]);
@@ -121,14 +154,20 @@ fn what_does_not_become_a_phrase_is_held_and_then_leaves() {
 fn tool_calls_leave_whole_or_not_at_all() {
     let calls = [tool(0, ""), tool(0, "{\"a\""), tool(1, "{}"), tool(0, ":1}")].concat();
     let mut whole = relay(Policy::default(), false);
-    whole.on_bytes(Instant::now(), Bytes::from([content("I call."), calls.clone()].concat()));
+    whole.on_bytes(
+        Instant::now(),
+        Bytes::from([content("I call."), calls.clone()].concat()),
+    );
     assert_eq!(output(&mut whole), content("I call."));
     let end = [finish("tool_calls"), DONE.into()].concat();
     assert_eq!(run(&mut whole, &end).0, calls.clone() + &end);
 
     let mut lost = relay(Policy::default(), false);
     let (out, incidents) = run(&mut lost, &calls);
-    assert!(out.starts_with("data: {\"error\"") && out.contains("A204_upstream_lost"), "{out}");
+    assert!(
+        out.starts_with("data: {\"error\"") && out.contains("A204_upstream_lost"),
+        "{out}"
+    );
     assert_eq!(codes(&incidents), [(Code::UpstreamLost, Decision::Cut, false)]);
 }
 
@@ -137,8 +176,14 @@ fn an_error_of_the_upstream_passes_unless_a_call_is_held() {
     let error = "data: {\"error\":{\"message\":\"slot died\"}}\n\n";
     let plain = [&content("a"), error].concat();
     assert_eq!(run(&mut relay(Policy::default(), false), &plain), (plain, vec![]));
-    let (out, incidents) = run(&mut relay(Policy::default(), false), &[&tool(0, "{"), error].concat());
-    assert!(out.contains("the upstream reported: slot died") && !out.contains("tool_calls"), "{out}");
+    let (out, incidents) = run(
+        &mut relay(Policy::default(), false),
+        &[&tool(0, "{"), error].concat(),
+    );
+    assert!(
+        out.contains("the upstream reported: slot died") && !out.contains("tool_calls"),
+        "{out}"
+    );
     assert_eq!(incidents.len(), 1);
 }
 
@@ -150,7 +195,11 @@ fn every_way_to_lose_a_stream_is_loud() {
     let finished = [content("a"), finish("stop")].concat();
     let half = [&content("a"), "data: {\"choi"].concat();
     for (stream, how, why) in [
-        (a.as_str(), &UpstreamEnd::Eof, "closed the stream before the answer was finished"),
+        (
+            a.as_str(),
+            &UpstreamEnd::Eof,
+            "closed the stream before the answer was finished",
+        ),
         ("", &UpstreamEnd::Eof, "closed the stream before"),
         (&done, &UpstreamEnd::Eof, "said [DONE] without a finish reason"),
         (&old, &UpstreamEnd::Eof, "the upstream reported: old"),
@@ -163,19 +212,35 @@ fn every_way_to_lose_a_stream_is_loud() {
         relay.on_end(Instant::now(), how);
         let out = output(&mut relay);
         assert!(out.contains(why) && out.ends_with(DONE), "{stream:?}: {out}");
-        assert_eq!(codes(&relay.take_incidents()), [(Code::UpstreamLost, Decision::Cut, false)]);
+        assert_eq!(
+            codes(&relay.take_incidents()),
+            [(Code::UpstreamLost, Decision::Cut, false)]
+        );
         assert_eq!(relay.end(), Some(End::Clean));
     }
 }
 
 #[test]
 fn a_missing_done_or_blank_line_is_no_fault() {
-    for tail in ["", "data: [DONE]", "data: [DONE]\n", "data: [DONE]\r\n\r\n", ": bye"] {
+    for tail in [
+        "",
+        "data: [DONE]",
+        "data: [DONE]\n",
+        "data: [DONE]\r\n\r\n",
+        ": bye",
+    ] {
         let stream = [&content("a"), &finish("stop"), tail].concat();
-        assert_eq!(run(&mut relay(Policy::default(), false), &stream), (stream, vec![]), "{tail:?}");
+        assert_eq!(
+            run(&mut relay(Policy::default(), false), &stream),
+            (stream, vec![]),
+            "{tail:?}"
+        );
     }
     let mut broken = relay(Policy::default(), false);
-    broken.on_bytes(Instant::now(), Bytes::from([&content("a"), &finish("stop"), DONE].concat()));
+    broken.on_bytes(
+        Instant::now(),
+        Bytes::from([&content("a"), &finish("stop"), DONE].concat()),
+    );
     broken.on_end(Instant::now(), &UpstreamEnd::Broken("late reset".into()));
     assert_eq!((broken.end(), broken.has_incidents()), (Some(End::Clean), false));
 }
@@ -194,13 +259,27 @@ fn text_after_the_finish_is_ruled_too() {
     let (out, incidents) = run(&mut relay(Policy::default(), false), &stream);
     assert!(!out.contains("launch code\""), "{out}");
     assert_eq!(codes(&incidents), [(Code::ForbiddenPhrase, Decision::Cut, false)]);
-    let late = [content("x"), finish("stop"), tool(0, "{}"), content("y laun"), DONE.into()].concat();
-    assert_eq!(run(&mut relay(Policy::default(), false), &late), (late, vec![]), "nothing is lost");
+    let late = [
+        content("x"),
+        finish("stop"),
+        tool(0, "{}"),
+        content("y laun"),
+        DONE.into(),
+    ]
+    .concat();
+    assert_eq!(
+        run(&mut relay(Policy::default(), false), &late),
+        (late, vec![]),
+        "nothing is lost"
+    );
 }
 
 #[test]
 fn shadow_changes_nothing_and_records_everything() {
-    let shadow = Policy { mode: Mode::Shadow, ..Policy::default() };
+    let shadow = Policy {
+        mode: Mode::Shadow,
+        ..Policy::default()
+    };
     let stream = [content("launch code"), tool(0, "{"), content("more")].concat();
     let mut relay = relay(shadow, false);
     let (out, incidents) = run(&mut relay, &stream);
@@ -208,7 +287,10 @@ fn shadow_changes_nothing_and_records_everything() {
     assert_eq!(relay.end(), Some(End::Clean), "as the upstream ended it");
     assert_eq!(
         codes(&incidents),
-        [(Code::ForbiddenPhrase, Decision::Cut, true), (Code::UpstreamLost, Decision::Cut, true)]
+        [
+            (Code::ForbiddenPhrase, Decision::Cut, true),
+            (Code::UpstreamLost, Decision::Cut, true)
+        ]
     );
 }
 
@@ -217,21 +299,37 @@ fn frames_that_cannot_be_read_follow_on_failure() {
     let odd = "data: {\"choices\":7}\n\n";
     let stream = [&content("a"), odd, &content("b"), &finish("stop"), DONE].concat();
     let (out, incidents) = run(&mut relay(Policy::default(), false), &stream);
-    assert_eq!((out, codes(&incidents)), (stream.clone(), vec![(Code::UndecodableFrame, Decision::Pass, false)]));
-    let closed = Policy { on_failure: OnFailure::Closed, ..Policy::default() };
+    assert_eq!(
+        (out, codes(&incidents)),
+        (
+            stream.clone(),
+            vec![(Code::UndecodableFrame, Decision::Pass, false)]
+        )
+    );
+    let closed = Policy {
+        on_failure: OnFailure::Closed,
+        ..Policy::default()
+    };
     let (out, incidents) = run(&mut relay(closed, false), &stream);
     assert!(out.starts_with(&content("a")) && !out.contains(odd) && out.contains("A506_undecodable_frame"));
     assert_eq!(incidents.len(), 1);
 }
 
 fn small(policy: Policy, limits: Limits) -> Relay {
-    let guard = Guard { limits, policy, ..Guard::default() };
+    let guard = Guard {
+        limits,
+        policy,
+        ..Guard::default()
+    };
     Relay::new(Arc::new(guard), Dialect::Chat, Arc::default(), None)
 }
 
 #[test]
 fn a_frame_without_end_is_cut_at_the_cap_and_passed_in_shadow() {
-    let limits = Limits { frame_bytes_max: 64, ..Limits::default() };
+    let limits = Limits {
+        frame_bytes_max: 64,
+        ..Limits::default()
+    };
     let mut enforced = small(Policy::default(), limits);
     let now = Instant::now();
     for _ in 0..100 {
@@ -239,22 +337,46 @@ fn a_frame_without_end_is_cut_at_the_cap_and_passed_in_shadow() {
     }
     assert!(output(&mut enforced).contains("A603_frame_too_large"));
     assert_eq!(enforced.ring.held_bytes(), 70, "nothing is stored after the cut");
-    let mut shadow = small(Policy { mode: Mode::Shadow, ..Policy::default() }, limits);
+    let mut shadow = small(
+        Policy {
+            mode: Mode::Shadow,
+            ..Policy::default()
+        },
+        limits,
+    );
     let stream = "x".repeat(200) + "\n\n" + DONE;
     assert_eq!(run(&mut shadow, &stream).0, stream);
 }
 
 #[test]
 fn a_full_ring_follows_on_failure() {
-    let limits = Limits { ring_bytes_max: 300, ..Limits::default() };
-    let call = [tool(0, "{\"a\":"), tool(0, "1234567890"), tool(0, "12345"), tool(0, "}")].concat();
+    let limits = Limits {
+        ring_bytes_max: 300,
+        ..Limits::default()
+    };
+    let call = [
+        tool(0, "{\"a\":"),
+        tool(0, "1234567890"),
+        tool(0, "12345"),
+        tool(0, "}"),
+    ]
+    .concat();
     let end = [finish("tool_calls"), DONE.into()].concat();
     let mut open = small(Policy::default(), limits);
     open.on_bytes(Instant::now(), Bytes::from(call.clone()));
     assert_eq!(output(&mut open), call);
     let (out, incidents) = run(&mut open, &end);
-    assert_eq!((out, codes(&incidents)), (end.clone(), vec![(Code::HoldExhausted, Decision::Pass, false)]));
-    let mut closed = small(Policy { on_failure: OnFailure::Closed, ..Policy::default() }, limits);
+    assert_eq!(
+        (out, codes(&incidents)),
+        (end.clone(), vec![(Code::HoldExhausted, Decision::Pass, false)])
+    );
+    let mut closed = small(
+        Policy {
+            on_failure: OnFailure::Closed,
+            ..Policy::default()
+        },
+        limits,
+    );
     closed.on_bytes(Instant::now(), Bytes::from(call));
     let (out, _) = run(&mut closed, &end);
     assert!(out.starts_with("data: {\"error\"") && out.contains("A503_hold_exhausted"));
@@ -262,10 +384,18 @@ fn a_full_ring_follows_on_failure() {
 
 #[test]
 fn silence_asks_and_death_cuts() {
-    let settings = StallSettings { after: Duration::from_secs(3), ..StallSettings::default() };
+    let settings = StallSettings {
+        after: Duration::from_secs(3),
+        ..StallSettings::default()
+    };
     let t0 = Instant::now();
     let clock = StallClock::new(settings, t0);
-    let mut relay = Relay::new(guard(Policy::default()), Dialect::Chat, Arc::default(), Some(clock));
+    let mut relay = Relay::new(
+        guard(Policy::default()),
+        Dialect::Chat,
+        Arc::default(),
+        Some(clock),
+    );
     relay.on_bytes(t0, Bytes::from(content("a")));
     // A ping is not progress.
     relay.on_bytes(t0 + Duration::from_secs(2), Bytes::from_static(b":\n\n"));
@@ -283,12 +413,31 @@ fn done_without_a_finish_is_replaced_by_the_error() {
     let stream = [content("a"), DONE.into()].concat();
     let (out, _) = run(&mut relay(Policy::default(), false), &stream);
     assert_eq!(out.matches("[DONE]\n").count(), 1, "{out}");
-    let mut shadow = relay(Policy { mode: Mode::Shadow, ..Policy::default() }, false);
+    let mut shadow = relay(
+        Policy {
+            mode: Mode::Shadow,
+            ..Policy::default()
+        },
+        false,
+    );
     let (out, incidents) = run(&mut shadow, &stream);
-    assert_eq!((out, codes(&incidents)), (stream.clone(), vec![(Code::UpstreamLost, Decision::Cut, true)]));
+    assert_eq!(
+        (out, codes(&incidents)),
+        (stream.clone(), vec![(Code::UpstreamLost, Decision::Cut, true)])
+    );
     let mut book = rulebook();
-    book.set(Code::UpstreamLost, CodePolicy { enabled: false, severity: Severity::Minor, action: Action::Cut });
-    let guard = Guard { rulebook: Arc::new(book), ..Guard::default() };
+    book.set(
+        Code::UpstreamLost,
+        CodePolicy {
+            enabled: false,
+            severity: Severity::Minor,
+            action: Action::Cut,
+        },
+    );
+    let guard = Guard {
+        rulebook: Arc::new(book),
+        ..Guard::default()
+    };
     let mut off = Relay::new(Arc::new(guard), Dialect::Chat, Arc::default(), None);
     assert_eq!(run(&mut off, &stream), (stream, vec![]));
     assert_eq!(off.end(), Some(End::Broken), "never a clean end");
@@ -298,12 +447,39 @@ fn done_without_a_finish_is_replaced_by_the_error() {
 /// white space, fences, escapes, several scripts.
 fn piece() -> impl Strategy<Value = String> {
     let fixed = prop::sample::select(vec![
-        "{\"a\":", "[1,2", "]", "}", "\"x\\u00e9\"", ",", "laun", "launch code", "ch code", "códi", "go", "sk-",
-        "sk-abcd1234", "abcd1234", "```json\n", "```", "\n", "  ", "漢字かな", "🦀", "e\u{301}", "\\", "\"", "1.5e3",
-        "item 46, ", "| a | b |\n", "-----", "\u{0}", "data: ",
+        "{\"a\":",
+        "[1,2",
+        "]",
+        "}",
+        "\"x\\u00e9\"",
+        ",",
+        "laun",
+        "launch code",
+        "ch code",
+        "códi",
+        "go",
+        "sk-",
+        "sk-abcd1234",
+        "abcd1234",
+        "```json\n",
+        "```",
+        "\n",
+        "  ",
+        "漢字かな",
+        "🦀",
+        "e\u{301}",
+        "\\",
+        "\"",
+        "1.5e3",
+        "item 46, ",
+        "| a | b |\n",
+        "-----",
+        "\u{0}",
+        "data: ",
     ]);
     let looped = ("[a-zé ]{1,24}", 2usize..60).prop_map(|(unit, n)| unit.repeat(n));
-    let counted = (1u32..60, "[a-z ]{3,12}").prop_map(|(n, unit)| (0..n).map(|i| format!("{unit} {i}. ")).collect());
+    let counted =
+        (1u32..60, "[a-z ]{3,12}").prop_map(|(n, unit)| (0..n).map(|i| format!("{unit} {i}. ")).collect());
     prop_oneof![
         6 => fixed.prop_map(str::to_owned),
         3 => "[a-zA-Z0-9 .,é漢]{0,12}",
@@ -326,11 +502,31 @@ struct Answer {
 fn answer() -> impl Strategy<Value = Answer> {
     let policy = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(shadow, closed, note)| Policy {
         mode: if shadow { Mode::Shadow } else { Mode::Enforce },
-        on_failure: if closed { OnFailure::Closed } else { OnFailure::Open },
-        on_unavailable: if note { OnUnavailable::Note } else { OnUnavailable::Cut },
+        on_failure: if closed {
+            OnFailure::Closed
+        } else {
+            OnFailure::Open
+        },
+        on_unavailable: if note {
+            OnUnavailable::Note
+        } else {
+            OnUnavailable::Cut
+        },
     });
-    (any::<bool>(), policy, prop::collection::vec((0u8..5, piece()), 0..14), prop::sample::select(vec!["\n", "\r\n"]), any::<bool>())
-        .prop_map(|(json, policy, texts, line_end, finished)| Answer { json, policy, texts, line_end, finished })
+    (
+        any::<bool>(),
+        policy,
+        prop::collection::vec((0u8..5, piece()), 0..14),
+        prop::sample::select(vec!["\n", "\r\n"]),
+        any::<bool>(),
+    )
+        .prop_map(|(json, policy, texts, line_end, finished)| Answer {
+            json,
+            policy,
+            texts,
+            line_end,
+            finished,
+        })
 }
 
 impl Answer {
@@ -345,7 +541,10 @@ impl Answer {
                 let (choice, delta) = match lane {
                     0 | 1 => (0, json!({"content": part})),
                     2 => (0, json!({"reasoning_content": part})),
-                    3 => (0, json!({"tool_calls":[{"index":0,"function":{"arguments":part}}]})),
+                    3 => (
+                        0,
+                        json!({"tool_calls":[{"index":0,"function":{"arguments":part}}]}),
+                    ),
                     _ => (1, json!({"content": part})),
                 };
                 push(json!({"choices":[{"index":choice,"delta":delta}]}).to_string());
@@ -385,9 +584,17 @@ impl Answer {
 /// What must not depend on how the text was cut into tokens: everything but the released bytes.
 fn essence(incidents: Vec<Incident>) -> Vec<Incident> {
     let strip = |i: Incident| match i.lane {
-        Some(_) => Incident { bytes_released: 0, ..i },
+        Some(_) => Incident {
+            bytes_released: 0,
+            ..i
+        },
         // Offsets of the stream as a whole count its bytes, framing included.
-        None => Incident { bytes_released: 0, offset: 0, span: [0, 0], ..i },
+        None => Incident {
+            bytes_released: 0,
+            offset: 0,
+            span: [0, 0],
+            ..i
+        },
     };
     incidents.into_iter().map(strip).collect()
 }

@@ -42,7 +42,11 @@ pub struct BadRequest {
 
 impl fmt::Display for BadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (found {}). {}", self.field, self.reason, self.value, self.remedy)
+        write!(
+            f,
+            "{}: {} (found {}). {}",
+            self.field, self.reason, self.value, self.remedy
+        )
     }
 }
 
@@ -67,7 +71,9 @@ pub fn read(body: &[u8], depth_max: usize) -> Result<RequestFacts, BadRequest> {
     let hint = raw.prompt_hint();
     Ok(RequestFacts {
         stream: raw.boolean("stream", raw.stream)?,
-        model: raw.model.and_then(|m| serde_json::from_str::<String>(m.get()).ok()),
+        model: raw
+            .model
+            .and_then(|m| serde_json::from_str::<String>(m.get()).ok()),
         choices: raw.count("n", raw.n)?,
         json: raw.wants_json()?,
         tools: raw.has_tools()?,
@@ -85,17 +91,26 @@ fn check_text(body: &[u8], depth_max: usize) -> Result<(), BadRequest> {
         remedy: "Send one JSON object as the request body.",
     };
     if let Err(error) = std::str::from_utf8(body) {
-        return Err(bad(format!("not UTF-8 at byte {}", error.valid_up_to()), error.valid_up_to()));
+        return Err(bad(
+            format!("not UTF-8 at byte {}", error.valid_up_to()),
+            error.valid_up_to(),
+        ));
     }
     let mut automaton = Automaton::new(depth_max);
     if let Err(step) = automaton.feed(body) {
-        return Err(bad(format!("not JSON at byte {}: {}", step.at, step.reason), step.at));
+        return Err(bad(
+            format!("not JSON at byte {}: {}", step.at, step.reason),
+            step.at,
+        ));
     }
     if automaton.is_empty() {
         return Err(bad("the body is empty".into(), 0));
     }
     if !automaton.is_complete() {
-        return Err(bad(format!("the JSON text ends too early, {}", automaton.place()), body.len()));
+        return Err(bad(
+            format!("the JSON text ends too early, {}", automaton.place()),
+            body.len(),
+        ));
     }
     if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
         return Err(bad("the JSON value is not an object".into(), 0));
@@ -135,7 +150,12 @@ impl Fields<'_> {
         match raw.map(|r| (r, r.get())) {
             None | Some((_, "null" | "false")) => Ok(false),
             Some((_, "true")) => Ok(true),
-            Some((r, _)) => Err(wrong_type(field, r, "true or false", "Write the word without quotes.")),
+            Some((r, _)) => Err(wrong_type(
+                field,
+                r,
+                "true or false",
+                "Write the word without quotes.",
+            )),
         }
     }
 
@@ -146,7 +166,14 @@ impl Fields<'_> {
             Some(r) => serde_json::from_str::<u32>(r.get())
                 .ok()
                 .filter(|n| *n >= 1)
-                .ok_or_else(|| wrong_type(field, r, "a whole number of at least 1", "Leave it out for one answer.")),
+                .ok_or_else(|| {
+                    wrong_type(
+                        field,
+                        r,
+                        "a whole number of at least 1",
+                        "Leave it out for one answer.",
+                    )
+                }),
         }
     }
 
@@ -156,7 +183,9 @@ impl Fields<'_> {
             #[serde(borrow, rename = "type", default)]
             kind: Option<Cow<'a, str>>,
         }
-        let Some(raw) = self.response_format.filter(|r| r.get() != "null") else { return Ok(false) };
+        let Some(raw) = self.response_format.filter(|r| r.get() != "null") else {
+            return Ok(false);
+        };
         let format: Format<'_> = serde_json::from_str(raw.get()).map_err(|_| {
             wrong_type(
                 "response_format",
@@ -165,11 +194,16 @@ impl Fields<'_> {
                 "Send {\"type\":\"json_object\"}, {\"type\":\"json_schema\",…} or {\"type\":\"text\"}.",
             )
         })?;
-        Ok(matches!(format.kind.as_deref(), Some("json_object" | "json_schema")))
+        Ok(matches!(
+            format.kind.as_deref(),
+            Some("json_object" | "json_schema")
+        ))
     }
 
     fn has_tools(&self) -> Result<bool, BadRequest> {
-        let Some(raw) = self.tools.filter(|r| r.get() != "null") else { return Ok(false) };
+        let Some(raw) = self.tools.filter(|r| r.get() != "null") else {
+            return Ok(false);
+        };
         serde_json::from_str::<Vec<IgnoredAny>>(raw.get())
             .map(|tools| !tools.is_empty())
             .map_err(|_| wrong_type("tools", raw, "an array", "Leave it out when there are no tools."))
@@ -209,7 +243,11 @@ impl<'de> Deserialize<'de> for PlainText {
         }
         Ok(Self(match Content::deserialize(deserializer)? {
             Content::Text(text) => text,
-            Content::Parts(parts) => parts.into_iter().filter_map(|p| p.text).collect::<Vec<_>>().join("\n"),
+            Content::Parts(parts) => parts
+                .into_iter()
+                .filter_map(|p| p.text)
+                .collect::<Vec<_>>()
+                .join("\n"),
             Content::Other(_) => String::new(),
         }))
     }
@@ -230,7 +268,10 @@ fn last_user_text(messages: &RawValue) -> Option<String> {
     let last = messages.iter().rev().find(|raw| {
         serde_json::from_str::<Head<'_>>(raw.get()).is_ok_and(|head| head.role.as_deref() == Some("user"))
     })?;
-    serde_json::from_str::<Message>(last.get()).ok()?.content.map(|text| text.0)
+    serde_json::from_str::<Message>(last.get())
+        .ok()?
+        .content
+        .map(|text| text.0)
 }
 
 fn excerpt(bytes: &[u8]) -> String {
@@ -260,7 +301,13 @@ mod tests {
     #[test]
     fn a_plain_request_has_defaults() {
         let f = facts(r#"{"messages":[{"role":"user","content":"hi"}]}"#);
-        assert_eq!(f, RequestFacts { choices: 1, ..RequestFacts::default() });
+        assert_eq!(
+            f,
+            RequestFacts {
+                choices: 1,
+                ..RequestFacts::default()
+            }
+        );
     }
 
     #[test]
@@ -271,21 +318,40 @@ mod tests {
                 "messages":[{"role":"user","content":[{"type":"text","text":"repeat it 40 times"}]},{"role":"assistant","content":null}]}"#,
         );
         assert!(f.stream && f.json && f.tools);
-        assert_eq!((f.choices, f.model.as_deref(), f.repeats_asked), (2, Some("m"), Some(40)));
+        assert_eq!(
+            (f.choices, f.model.as_deref(), f.repeats_asked),
+            (2, Some("m"), Some(40))
+        );
     }
 
     #[test]
     fn nulls_and_text_formats_ask_for_nothing() {
-        let f = facts(r#"{"stream":null,"n":null,"tools":null,"response_format":{"type":"text"},"messages":3}"#);
-        assert_eq!(f, RequestFacts { choices: 1, ..RequestFacts::default() });
+        let f =
+            facts(r#"{"stream":null,"n":null,"tools":null,"response_format":{"type":"text"},"messages":3}"#);
+        assert_eq!(
+            f,
+            RequestFacts {
+                choices: 1,
+                ..RequestFacts::default()
+            }
+        );
     }
 
     #[test]
     fn errors_name_field_value_reason_and_remedy() {
         for (body, wanted) in [
-            (r#"{"stream":"yes"}"#, "stream: must be true or false (found `\\\"yes\\\"`). Write the word without quotes."),
-            (r#"{"n":0}"#, "n: must be a whole number of at least 1 (found `0`)."),
-            (r#"{"response_format":"json"}"#, "response_format: must be an object"),
+            (
+                r#"{"stream":"yes"}"#,
+                "stream: must be true or false (found `\\\"yes\\\"`). Write the word without quotes.",
+            ),
+            (
+                r#"{"n":0}"#,
+                "n: must be a whole number of at least 1 (found `0`).",
+            ),
+            (
+                r#"{"response_format":"json"}"#,
+                "response_format: must be an object",
+            ),
             (r#"{"tools":{}}"#, "tools: must be an array"),
             ("[1]", "body: the JSON value is not an object"),
             ("", "body: the body is empty"),
@@ -293,7 +359,11 @@ mod tests {
             (r#"{"a":1,}"#, "not JSON at byte 7"),
             (r#"{"stream":true,"stream":true}"#, "duplicate field `stream`"),
         ] {
-            assert!(error(body.as_bytes()).contains(wanted), "{body}: {}", error(body.as_bytes()));
+            assert!(
+                error(body.as_bytes()).contains(wanted),
+                "{body}: {}",
+                error(body.as_bytes())
+            );
         }
         assert!(error(b"{\"a\":\"\xff\"}").contains("not UTF-8 at byte 6"));
         assert!(error("[".repeat(100_000).as_bytes()).contains("nested deeper than 128"));

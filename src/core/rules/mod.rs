@@ -59,7 +59,14 @@ impl Default for Rulebook {
         let policies = CONFIGURABLE
             .iter()
             .map(|&(code, severity)| {
-                (code, CodePolicy { enabled: true, severity, action: default_action(severity) })
+                (
+                    code,
+                    CodePolicy {
+                        enabled: true,
+                        severity,
+                        action: default_action(severity),
+                    },
+                )
             })
             .collect();
         Self {
@@ -113,9 +120,18 @@ struct Spec {
 }
 
 const REGISTRY: &[Spec] = &[
-    Spec { codes: &[Code::BrokenJson, Code::TruncatedJson], build: build_broken_json },
-    Spec { codes: &[Code::TokenLoop], build: |book, lane| Some(Box::new(token_loop::TokenLoop::new(&book.token_loop, lane))) },
-    Spec { codes: &[Code::ForbiddenPhrase], build: build_forbidden_phrase },
+    Spec {
+        codes: &[Code::BrokenJson, Code::TruncatedJson],
+        build: build_broken_json,
+    },
+    Spec {
+        codes: &[Code::TokenLoop],
+        build: |book, lane| Some(Box::new(token_loop::TokenLoop::new(&book.token_loop, lane))),
+    },
+    Spec {
+        codes: &[Code::ForbiddenPhrase],
+        build: build_forbidden_phrase,
+    },
 ];
 
 fn build_broken_json(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
@@ -126,5 +142,8 @@ fn build_broken_json(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn 
 
 fn build_forbidden_phrase(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
     let phrases = book.phrases.as_ref()?;
-    Some(Box::new(forbidden_phrase::ForbiddenPhrase::new(Arc::clone(phrases), lane)))
+    Some(Box::new(forbidden_phrase::ForbiddenPhrase::new(
+        Arc::clone(phrases),
+        lane,
+    )))
 }

@@ -30,16 +30,31 @@ fn a_rule_that_panics_becomes_a_finding_and_is_taken_off() {
 
 #[test]
 fn a_demanded_json_value_that_never_came_is_truncated() {
-    let mut sentinel = sentinel(RequestFacts { json: true, ..RequestFacts::default() }, OnFailure::Open);
+    let mut sentinel = sentinel(
+        RequestFacts {
+            json: true,
+            ..RequestFacts::default()
+        },
+        OnFailure::Open,
+    );
     let mut findings = Vec::new();
     sentinel.feed(LaneId::first(Channel::Reasoning), "hmm", &mut findings);
     sentinel.finish(0, FinishReason::Stop, &mut findings);
-    assert_eq!(findings.iter().map(|f| f.code).collect::<Vec<_>>(), [Code::TruncatedJson]);
+    assert_eq!(
+        findings.iter().map(|f| f.code).collect::<Vec<_>>(),
+        [Code::TruncatedJson]
+    );
 }
 
 #[test]
 fn tool_calls_need_no_content() {
-    let mut sentinel = sentinel(RequestFacts { json: true, ..RequestFacts::default() }, OnFailure::Open);
+    let mut sentinel = sentinel(
+        RequestFacts {
+            json: true,
+            ..RequestFacts::default()
+        },
+        OnFailure::Open,
+    );
     let mut findings = Vec::new();
     sentinel.feed(LaneId::first(Channel::ToolArguments(0)), "{}", &mut findings);
     sentinel.finish(0, FinishReason::ToolCalls, &mut findings);
@@ -51,7 +66,9 @@ fn a_call_is_cleared_when_it_is_whole() {
     let mut sentinel = sentinel(RequestFacts::default(), OnFailure::Open);
     let mut findings = Vec::new();
     let policy = ReleasePolicy::default();
-    let head = sentinel.feed(LaneId::first(Channel::ToolArguments(0)), "", &mut findings).unwrap();
+    let head = sentinel
+        .feed(LaneId::first(Channel::ToolArguments(0)), "", &mut findings)
+        .unwrap();
     let content = sentinel.feed(CONTENT, "text", &mut findings).unwrap();
     assert!(!sentinel.cleared(head, &policy) && sentinel.cleared(content, &policy));
     assert!(!sentinel.finished());
@@ -64,7 +81,14 @@ fn every_choice_must_finish() {
     let mut sentinel = sentinel(RequestFacts::default(), OnFailure::Open);
     let mut findings = Vec::new();
     sentinel.feed(CONTENT, "a", &mut findings);
-    sentinel.feed(LaneId { choice: 1, channel: Channel::Content }, "b", &mut findings);
+    sentinel.feed(
+        LaneId {
+            choice: 1,
+            channel: Channel::Content,
+        },
+        "b",
+        &mut findings,
+    );
     sentinel.finish(0, FinishReason::Stop, &mut findings);
     assert!(!sentinel.finished());
     sentinel.finish(1, FinishReason::Length, &mut findings);

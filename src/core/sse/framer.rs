@@ -29,7 +29,13 @@ impl Framer {
     /// A framer at offset 0 that refuses frames longer than `frame_bytes_max` bytes.
     #[must_use]
     pub fn new(frame_bytes_max: usize) -> Self {
-        Self { scanned: 0, frame_start: 0, line_start: 0, after_cr: false, frame_bytes_max }
+        Self {
+            scanned: 0,
+            frame_start: 0,
+            line_start: 0,
+            after_cr: false,
+            frame_bytes_max,
+        }
     }
 
     /// Scans the next bytes and appends the offset of every frame end found in them to `ends`.
@@ -77,7 +83,9 @@ impl Framer {
 
     fn check(&self, end: u64) -> Result<(), FrameTooLarge> {
         if end - self.frame_start > self.frame_bytes_max as u64 {
-            return Err(FrameTooLarge { bytes_max: self.frame_bytes_max });
+            return Err(FrameTooLarge {
+                bytes_max: self.frame_bytes_max,
+            });
         }
         Ok(())
     }
@@ -122,14 +130,27 @@ mod tests {
     fn line_ends_of_every_kind_end_frames() {
         for (text, want) in [
             ("data: a\n\ndata: b\n\n", vec!["data: a\n\n", "data: b\n\n"]),
-            ("data: a\r\n\r\ndata: b\r\n\r\n", vec!["data: a\r\n\r\n", "data: b\r\n\r\n"]),
+            (
+                "data: a\r\n\r\ndata: b\r\n\r\n",
+                vec!["data: a\r\n\r\n", "data: b\r\n\r\n"],
+            ),
             ("data: a\r\rdata: b\r\r", vec!["data: a\r\r", "data: b\r\r"]),
-            (": ping\n\nevent: x\ndata: 1\n\n", vec![": ping\n\n", "event: x\ndata: 1\n\n"]),
-            ("data: a\r\n\ndata: b\n\r\n", vec!["data: a\r\n\n", "data: b\n\r\n"]),
+            (
+                ": ping\n\nevent: x\ndata: 1\n\n",
+                vec![": ping\n\n", "event: x\ndata: 1\n\n"],
+            ),
+            (
+                "data: a\r\n\ndata: b\n\r\n",
+                vec!["data: a\r\n\n", "data: b\n\r\n"],
+            ),
             ("\n\n", vec!["\n", "\n"]),
         ] {
             let (got, tail) = frames(&[text.as_bytes()]);
-            assert_eq!(got, want.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>(), "{text:?}");
+            assert_eq!(
+                got,
+                want.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>(),
+                "{text:?}"
+            );
             assert!(tail.is_empty());
         }
     }
@@ -143,7 +164,10 @@ mod tests {
     #[test]
     fn a_late_lf_of_a_crlf_is_a_frame_without_content() {
         let (got, _) = frames(&[b"data: a\r\n\r", b"\ndata: b\n\n"]);
-        assert_eq!(got, [b"data: a\r\n\r".to_vec(), b"\n".to_vec(), b"data: b\n\n".to_vec()]);
+        assert_eq!(
+            got,
+            [b"data: a\r\n\r".to_vec(), b"\n".to_vec(), b"data: b\n\n".to_vec()]
+        );
     }
 
     #[test]
@@ -151,7 +175,10 @@ mod tests {
         let mut framer = Framer::new(16);
         let mut ends = Vec::new();
         assert_eq!(framer.scan(b"data: ok\n\n", &mut ends), Ok(()));
-        assert_eq!(framer.scan(b"data: 0123456789\n\n", &mut ends), Err(FrameTooLarge { bytes_max: 16 }));
+        assert_eq!(
+            framer.scan(b"data: 0123456789\n\n", &mut ends),
+            Err(FrameTooLarge { bytes_max: 16 })
+        );
         assert_eq!(ends, [10]);
         let mut framer = Framer::new(16);
         assert!((0..17).any(|_| framer.scan(b"x", &mut ends).is_err()));
@@ -159,7 +186,14 @@ mod tests {
 
     fn sse_like() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(
-            prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'd'), Just(b':'), Just(b' '), any::<u8>()],
+            prop_oneof![
+                Just(b'\n'),
+                Just(b'\r'),
+                Just(b'd'),
+                Just(b':'),
+                Just(b' '),
+                any::<u8>()
+            ],
             0..200,
         )
     }

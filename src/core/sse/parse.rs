@@ -30,8 +30,12 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 pub fn parse(frame: &[u8]) -> Result<Option<Event<'_>>, Unreadable> {
     match plain_data(frame) {
         Some(data) => {
-            let data = std::str::from_utf8(data).map_err(|error| Unreadable(format!("not UTF-8: {error}")))?;
-            Ok(Some(Event { name: Cow::Borrowed(""), data: Cow::Borrowed(data) }))
+            let data =
+                std::str::from_utf8(data).map_err(|error| Unreadable(format!("not UTF-8: {error}")))?;
+            Ok(Some(Event {
+                name: Cow::Borrowed(""),
+                data: Cow::Borrowed(data),
+            }))
         }
         None => parse_any(frame),
     }
@@ -66,7 +70,11 @@ pub fn parse_any(frame: &[u8]) -> Result<Option<Event<'static>>, Unreadable> {
     match stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(event))) => Ok(Some(Event {
             // The crate fills in the default name of the specification.
-            name: if event.event == "message" { Cow::Borrowed("") } else { Cow::Owned(event.event) },
+            name: if event.event == "message" {
+                Cow::Borrowed("")
+            } else {
+                Cow::Owned(event.event)
+            },
             data: Cow::Owned(event.data),
         })),
         Poll::Ready(None) | Poll::Pending => Ok(None),
@@ -122,7 +130,10 @@ mod tests {
         ];
         let end = prop_oneof![6 => Just("\n"), 1 => Just("\r\n"), 1 => Just("\r")];
         (proptest::collection::vec((line, end.clone()), 1..4), end).prop_map(|(lines, last)| {
-            let mut text: String = lines.into_iter().map(|(l, e)| l.replace(['\n', '\r'], "") + e).collect();
+            let mut text: String = lines
+                .into_iter()
+                .map(|(l, e)| l.replace(['\n', '\r'], "") + e)
+                .collect();
             text.push_str(last);
             text
         })

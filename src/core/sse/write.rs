@@ -30,7 +30,14 @@ struct Wrapped<'a> {
 /// The JSON text `{"error":{…}}`.
 #[must_use]
 pub fn error_json(code: Code, message: &str, param: Option<&str>) -> String {
-    let body = Wrapped { error: ErrorObject { message, kind: "aegis_error", param, code } };
+    let body = Wrapped {
+        error: ErrorObject {
+            message,
+            kind: "aegis_error",
+            param,
+            code,
+        },
+    };
     // Strings, an enum and an option always serialise; an empty object would still be a loud error at the client.
     serde_json::to_string(&body).unwrap_or_else(|_| "{\"error\":{}}".to_owned())
 }
@@ -38,7 +45,10 @@ pub fn error_json(code: Code, message: &str, param: Option<&str>) -> String {
 /// The terminal frames of a cut stream: the error, then `[DONE]`.
 #[must_use]
 pub fn cut_frames(code: Code, message: &str) -> Bytes {
-    Bytes::from(format!("data: {}\n\ndata: [DONE]\n\n", error_json(code, message, None)))
+    Bytes::from(format!(
+        "data: {}\n\ndata: [DONE]\n\n",
+        error_json(code, message, None)
+    ))
 }
 
 #[cfg(test)]

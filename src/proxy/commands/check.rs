@@ -9,7 +9,13 @@ use std::process::ExitCode;
 pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     match Config::load(&args.file) {
         Ok(config) => {
-            println!("{}: sound. {} → {}, mode {:?}", args.file.display(), config.listen, config.upstream, config.guard.policy.mode);
+            println!(
+                "{}: sound. {} → {}, mode {:?}",
+                args.file.display(),
+                config.listen,
+                config.upstream,
+                config.guard.policy.mode
+            );
             ExitCode::SUCCESS
         }
         Err(error) => report(&error),

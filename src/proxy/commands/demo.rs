@@ -29,7 +29,9 @@ async fn show(once: bool) -> io::Result<bool> {
     let mut primary = demo::start_primary(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?).await?;
     let incidents = std::env::temp_dir().join(format!("aegis-demo-{}.jsonl", std::process::id()));
     let mut config = Config::parse(demo::DEMO_CONFIG).map_err(io::Error::other)?;
-    config.upstream = format!("http://{}", primary.address()).parse().map_err(io::Error::other)?;
+    config.upstream = format!("http://{}", primary.address())
+        .parse()
+        .map_err(io::Error::other)?;
     config.incidents.file = Some(incidents.clone());
     let proxy = start(config)?;
     let mut stdout = io::stdout();
@@ -37,7 +39,11 @@ async fn show(once: bool) -> io::Result<bool> {
     println!("Each cut is one line in {}.\n", incidents.display());
     if !once {
         println!("{}", demo::curl_hints(proxy.addr()));
-        println!("Primary: http://{}   Aegis: http://{}   (Ctrl-C ends both)", primary.address(), proxy.addr());
+        println!(
+            "Primary: http://{}   Aegis: http://{}   (Ctrl-C ends both)",
+            primary.address(),
+            proxy.addr()
+        );
         tokio::select! {
             result = tokio::signal::ctrl_c() => result?,
             () = primary.stopped() => eprintln!("the demo's primary stopped"),
@@ -51,7 +57,10 @@ async fn show(once: bool) -> io::Result<bool> {
 fn start(config: Config) -> io::Result<Proxy> {
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     match Proxy::start(config.clone()) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Proxy::start(Config { listen: free, ..config }),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Proxy::start(Config {
+            listen: free,
+            ..config
+        }),
         result => result,
     }
 }

@@ -15,7 +15,8 @@ pub(crate) const BAD_INPUT: u8 = 2;
 
 /// Reads `path`, or the defaults without one; prints what is wrong with it.
 fn load(path: Option<&Path>) -> Result<Config, ExitCode> {
-    path.map_or_else(Config::defaults, Config::load).map_err(|error| report(&error))
+    path.map_or_else(Config::defaults, Config::load)
+        .map_err(|error| report(&error))
 }
 
 fn report(error: &ConfigError) -> ExitCode {

@@ -22,8 +22,15 @@ pub(crate) fn run(args: &ReplayArgs) -> ExitCode {
         (Ok(stream), Ok(request)) => (stream, request),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    let facts = match request.as_deref().map(|body| request::read(body, config.guard.limits.json_depth_max)) {
-        None => RequestFacts { stream: true, choices: 1, ..RequestFacts::default() },
+    let facts = match request
+        .as_deref()
+        .map(|body| request::read(body, config.guard.limits.json_depth_max))
+    {
+        None => RequestFacts {
+            stream: true,
+            choices: 1,
+            ..RequestFacts::default()
+        },
         Some(Ok(facts)) => facts,
         Some(Err(bad)) => {
             eprintln!("the request cannot be read: {bad}");
@@ -51,7 +58,11 @@ fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
 fn dialect(stream: &[u8]) -> Dialect {
     let head = &stream[..stream.len().min(64 * 1024)];
     let legacy = memchr::memmem::find(head, b"\"text_completion\"").is_some();
-    if legacy { Dialect::Completions } else { Dialect::Chat }
+    if legacy {
+        Dialect::Completions
+    } else {
+        Dialect::Chat
+    }
 }
 
 fn replay(relay: &mut Relay, stream: Vec<u8>) -> io::Result<()> {

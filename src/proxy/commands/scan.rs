@@ -65,7 +65,10 @@ pub(crate) fn run(args: &ScanArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let scan = Scan { guard: &config.guard, chunk_chars: args.chunk as usize };
+    let scan = Scan {
+        guard: &config.guard,
+        chunk_chars: args.chunk as usize,
+    };
     match scan.lines(io::stdin().lock(), BufWriter::new(io::stdout().lock())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -109,18 +112,36 @@ impl Scan<'_> {
     }
 
     fn facts(&self, request: Option<&RawValue>) -> Result<RequestFacts, String> {
-        let default = RequestFacts { choices: 1, ..RequestFacts::default() };
-        request.filter(|raw| raw.get() != "null").map_or(Ok(default), |raw| {
-            request::read(raw.get().as_bytes(), self.guard.limits.json_depth_max).map_err(|bad| format!("request: {bad}"))
-        })
+        let default = RequestFacts {
+            choices: 1,
+            ..RequestFacts::default()
+        };
+        request
+            .filter(|raw| raw.get() != "null")
+            .map_or(Ok(default), |raw| {
+                request::read(raw.get().as_bytes(), self.guard.limits.json_depth_max)
+                    .map_err(|bad| format!("request: {bad}"))
+            })
     }
 
     fn judge<'a>(&self, answer: &Input<'a>, facts: RequestFacts) -> Output<'a> {
-        let mut sentinel = Sentinel::new(Arc::clone(&self.guard.rulebook), Arc::new(facts), self.guard.policy.on_failure);
-        let mut output = Output { id: answer.id, findings: Vec::new(), decision: Decision::Pass, decided_at: None };
+        let mut sentinel = Sentinel::new(
+            Arc::clone(&self.guard.rulebook),
+            Arc::new(facts),
+            self.guard.policy.on_failure,
+        );
+        let mut output = Output {
+            id: answer.id,
+            findings: Vec::new(),
+            decision: Decision::Pass,
+            decided_at: None,
+        };
         let mut found = Vec::new();
         let calls = answer.tool_calls.iter().flatten().enumerate().map(|(k, call)| {
-            (Channel::ToolArguments(k as u32), call.arguments.as_deref().unwrap_or(""))
+            (
+                Channel::ToolArguments(k as u32),
+                call.arguments.as_deref().unwrap_or(""),
+            )
         });
         let texts = [
             (Channel::Reasoning, answer.reasoning.as_deref().unwrap_or("")),
@@ -128,14 +149,18 @@ impl Scan<'_> {
         ];
         for (channel, text) in texts.into_iter().chain(calls) {
             let opens = matches!(channel, Channel::ToolArguments(_));
-            for piece in pieces(text, self.chunk_chars).chain(opens.then_some("").filter(|_| text.is_empty())) {
+            for piece in pieces(text, self.chunk_chars).chain(opens.then_some("").filter(|_| text.is_empty()))
+            {
                 sentinel.feed(LaneId::first(channel), piece, &mut found);
                 if output.settle(&mut found) {
                     return output;
                 }
             }
         }
-        let reason = answer.finish_reason.as_deref().map_or(FinishReason::Stop, FinishReason::parse);
+        let reason = answer
+            .finish_reason
+            .as_deref()
+            .map_or(FinishReason::Stop, FinishReason::parse);
         sentinel.finish(0, reason, &mut found);
         output.settle(&mut found);
         output
@@ -187,7 +212,12 @@ mod tests {
     fn scan(input: &str, chunk_chars: usize) -> String {
         let guard = Guard::default();
         let mut output = Vec::new();
-        Scan { guard: &guard, chunk_chars }.lines(input.as_bytes(), &mut output).unwrap();
+        Scan {
+            guard: &guard,
+            chunk_chars,
+        }
+        .lines(input.as_bytes(), &mut output)
+        .unwrap();
         String::from_utf8(output).unwrap()
     }
 
@@ -204,8 +234,14 @@ mod tests {
         assert_eq!(scan(&input, 1), whole);
         assert_eq!(scan(&input, 3), whole);
         let lines: Vec<serde_json::Value> = whole.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!(lines[0], serde_json::json!({"id":"a","findings":[],"decision":"pass","decided_at":null}));
-        assert_eq!((&lines[1]["id"], &lines[1]["decision"]), (&7.into(), &"correct".into()));
+        assert_eq!(
+            lines[0],
+            serde_json::json!({"id":"a","findings":[],"decision":"pass","decided_at":null})
+        );
+        assert_eq!(
+            (&lines[1]["id"], &lines[1]["decision"]),
+            (&7.into(), &"correct".into())
+        );
         assert_eq!(
             lines[2]["findings"][0],
             serde_json::json!({"code":"A101_broken_json","rule":"broken_json","severity":"minor","action":"correct","lane":"content","offset":4,"span":[3,4]})
@@ -215,8 +251,13 @@ mod tests {
     #[test]
     fn a_bad_line_is_named() {
         let guard = Guard::default();
-        let scan = Scan { guard: &guard, chunk_chars: 4 };
-        let error = scan.lines("{}\n{\"content\":5}\n".as_bytes(), Vec::new()).unwrap_err();
+        let scan = Scan {
+            guard: &guard,
+            chunk_chars: 4,
+        };
+        let error = scan
+            .lines("{}\n{\"content\":5}\n".as_bytes(), Vec::new())
+            .unwrap_err();
         assert!(error.to_string().starts_with("line 2: "), "{error}");
     }
 }

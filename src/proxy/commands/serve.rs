@@ -46,7 +46,8 @@ async fn serve(config: Config) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listen = config.listen;
-    let proxy = Proxy::start(config).map_err(|error| io::Error::new(error.kind(), format!("{listen}: {error}")))?;
+    let proxy =
+        Proxy::start(config).map_err(|error| io::Error::new(error.kind(), format!("{listen}: {error}")))?;
     let mut stdout = io::stdout();
     writeln!(stdout, "aegis listening on http://{}", proxy.addr())?;
     stdout.flush()?;

@@ -67,23 +67,33 @@ pub(crate) enum ConfigError {
     #[error("cannot read {path}: {source}")]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path} is not TOML: {source}")]
-    NotToml { path: PathBuf, source: Box<toml::de::Error> },
+    NotToml {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
     #[error("{}", list(.0))]
     Problems(Vec<Problem>),
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Config {
     /// Reads a file.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let table = text
-            .parse()
-            .map_err(|source| ConfigError::NotToml { path: path.to_owned(), source: Box::new(source) })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let table = text.parse().map_err(|source| ConfigError::NotToml {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
         Self::from_table(table)
     }
 
@@ -94,31 +104,48 @@ impl Config {
 
     /// Reads a config text.
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
-        let table = text
-            .parse()
-            .map_err(|source| ConfigError::NotToml { path: "text".into(), source: Box::new(source) })?;
+        let table = text.parse().map_err(|source| ConfigError::NotToml {
+            path: "text".into(),
+            source: Box::new(source),
+        })?;
         Self::from_table(table)
     }
 
     fn from_table(table: toml::Table) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let config = read(Section::root(table, &mut problems));
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Problems(problems))
+        }
     }
 }
 
 fn read(mut root: Section<'_>) -> Config {
     let default_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8181));
-    let listen = root.read("listen", default_listen, "an address with a port, such as \"127.0.0.1:8181\"");
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(limits::WORKERS_MAX);
+    let listen = root.read(
+        "listen",
+        default_listen,
+        "an address with a port, such as \"127.0.0.1:8181\"",
+    );
+    let cores = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(limits::WORKERS_MAX);
     let workers = root.count("workers", cores, 1..=limits::WORKERS_MAX);
 
     let mut section = root.section("upstream");
-    let url: String = section.read("url", "http://127.0.0.1:8080".to_owned(), "a URL such as \"http://127.0.0.1:8080\"");
-    let upstream = url.parse().unwrap_or_else(|error: crate::upstream::base::BadBaseUrl| {
-        section.problem("url", Some(format!("{url:?}")), error.to_string(), error.remedy());
-        BaseUrl::default()
-    });
+    let url: String = section.read(
+        "url",
+        "http://127.0.0.1:8080".to_owned(),
+        "a URL such as \"http://127.0.0.1:8080\"",
+    );
+    let upstream = url
+        .parse()
+        .unwrap_or_else(|error: crate::upstream::base::BadBaseUrl| {
+            section.problem("url", Some(format!("{url:?}")), error.to_string(), error.remedy());
+            BaseUrl::default()
+        });
     section.finish();
 
     let policy = read_policy(root.section("policy"));
@@ -130,18 +157,38 @@ fn read(mut root: Section<'_>) -> Config {
     let excerpts: bool = section.read("excerpts", true, "true or false");
     let excerpt_chars = section.count("excerpt_chars_max", EXCERPT_CHARS_MAX, 1..=4096);
     section.finish();
-    let incidents = IncidentSettings { file: (file != "-").then(|| file.into()) };
+    let incidents = IncidentSettings {
+        file: (file != "-").then(|| file.into()),
+    };
 
     let mut section = root.section("log");
-    let log_level: String = section.read("level", "info".to_owned(), "a filter such as \"info\" or \"aegis=debug\"");
+    let log_level: String = section.read(
+        "level",
+        "info".to_owned(),
+        "a filter such as \"info\" or \"aegis=debug\"",
+    );
     let log_json: bool = section.read("json", false, "true or false");
     section.finish();
 
     let mut rulebook = rules::read(root.section("rules"), core_limits.json_depth_max);
     rulebook.excerpt_chars_max = if excerpts { excerpt_chars } else { 0 };
     root.finish();
-    let guard = Arc::new(Guard { rulebook: Arc::new(rulebook), policy, release, limits: core_limits });
-    Config { listen, upstream, guard, bounds, incidents, log_level, log_json, workers }
+    let guard = Arc::new(Guard {
+        rulebook: Arc::new(rulebook),
+        policy,
+        release,
+        limits: core_limits,
+    });
+    Config {
+        listen,
+        upstream,
+        guard,
+        bounds,
+        incidents,
+        log_level,
+        log_json,
+        workers,
+    }
 }
 
 fn read_policy(mut section: Section<'_>) -> Policy {
@@ -173,7 +220,11 @@ fn read_limits(mut section: Section<'_>) -> (Limits, Bounds) {
     let core = Limits {
         frame_bytes_max: section.count("frame_bytes_max", default.frame_bytes_max, 1024..=GIB),
         ring_bytes_max: section.count("ring_bytes_max", default.ring_bytes_max, 1024..=GIB),
-        json_depth_max: section.count("json_depth_max", default.json_depth_max, 1..=aegis_core::limits::JSON_DEPTH_MAX),
+        json_depth_max: section.count(
+            "json_depth_max",
+            default.json_depth_max,
+            1..=aegis_core::limits::JSON_DEPTH_MAX,
+        ),
     };
     let bounds = Bounds {
         request_bytes_max: section.count("request_bytes_max", limits::REQUEST_BYTES_MAX, 1..=4 * GIB),

@@ -39,16 +39,36 @@ pub(crate) struct Section<'p> {
 
 impl<'p> Section<'p> {
     pub(crate) fn root(table: Table, problems: &'p mut Vec<Problem>) -> Self {
-        Self { path: String::new(), table, known: Vec::new(), problems }
+        Self {
+            path: String::new(),
+            table,
+            known: Vec::new(),
+            problems,
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
-    pub(crate) fn problem(&mut self, key: &str, value: Option<String>, reason: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn problem(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         let path = self.path_of(key);
-        self.problems.push(Problem { path, value, reason: reason.into(), remedy: remedy.into() });
+        self.problems.push(Problem {
+            path,
+            value,
+            reason: reason.into(),
+            remedy: remedy.into(),
+        });
     }
 
     fn take_raw(&mut self, key: &str) -> Option<Value> {
@@ -63,20 +83,37 @@ impl<'p> Section<'p> {
             Some(Value::Table(table)) => table,
             None => Table::new(),
             Some(other) => {
-                self.problem(key, Some(shown(&other)), "must be a table", format!("Write [{path}] on a line of its own."));
+                self.problem(
+                    key,
+                    Some(shown(&other)),
+                    "must be a table",
+                    format!("Write [{path}] on a line of its own."),
+                );
                 Table::new()
             }
         };
-        Section { path, table, known: Vec::new(), problems: self.problems }
+        Section {
+            path,
+            table,
+            known: Vec::new(),
+            problems: self.problems,
+        }
     }
 
     /// A value of any type that serde can read.
     pub(crate) fn read<T: DeserializeOwned>(&mut self, key: &str, default: T, wanted: &str) -> T {
-        let Some(value) = self.take_raw(key) else { return default };
+        let Some(value) = self.take_raw(key) else {
+            return default;
+        };
         match value.clone().try_into() {
             Ok(read) => read,
             Err(_) => {
-                self.problem(key, Some(shown(&value)), format!("must be {wanted}"), "Correct the value or leave the key out.");
+                self.problem(
+                    key,
+                    Some(shown(&value)),
+                    format!("must be {wanted}"),
+                    "Correct the value or leave the key out.",
+                );
                 default
             }
         }
@@ -85,11 +122,22 @@ impl<'p> Section<'p> {
     /// A whole number within bounds.
     pub(crate) fn count(&mut self, key: &str, default: usize, range: RangeInclusive<usize>) -> usize {
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());
-        let Some(value) = self.take_raw(key) else { return default };
-        match value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| range.contains(n)) {
+        let Some(value) = self.take_raw(key) else {
+            return default;
+        };
+        match value
+            .as_integer()
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| range.contains(n))
+        {
             Some(n) => n,
             None => {
-                self.problem(key, Some(shown(&value)), format!("must be {wanted}"), "Units stand in the key's name.");
+                self.problem(
+                    key,
+                    Some(shown(&value)),
+                    format!("must be {wanted}"),
+                    "Units stand in the key's name.",
+                );
                 default
             }
         }
@@ -98,13 +146,20 @@ impl<'p> Section<'p> {
     /// A time in seconds, decimals allowed; more than 0 and at most a week.
     pub(crate) fn seconds(&mut self, key: &str, default: Duration) -> Duration {
         const WEEK_S: f64 = 604_800.0;
-        let Some(value) = self.take_raw(key) else { return default };
+        let Some(value) = self.take_raw(key) else {
+            return default;
+        };
         let seconds = value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
         match seconds.filter(|s| *s > 0.0 && *s <= WEEK_S) {
             Some(s) => Duration::from_secs_f64(s),
             None => {
                 let reason = "must be a time in seconds, more than 0 and at most 604800";
-                self.problem(key, Some(shown(&value)), reason, "Write a number such as 30 or 0.5.");
+                self.problem(
+                    key,
+                    Some(shown(&value)),
+                    reason,
+                    "Write a number such as 30 or 0.5.",
+                );
                 default
             }
         }

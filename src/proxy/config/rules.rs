@@ -18,7 +18,14 @@ pub(super) fn read(mut rules: Section<'_>, json_depth_max: usize) -> Rulebook {
         let severity = section.read("severity", severity, "\"minor\" or \"critical\"");
         let action = read_action(&mut section, code, severity);
         let enabled = section.read("enabled", true, "true or false");
-        book.set(code, CodePolicy { enabled, severity, action });
+        book.set(
+            code,
+            CodePolicy {
+                enabled,
+                severity,
+                action,
+            },
+        );
         read_own(&mut section, code, &mut book);
         section.finish();
     }
@@ -31,8 +38,14 @@ fn read_action(section: &mut Section<'_>, code: Code, severity: Severity) -> Act
     let action = section.read("action", default_action(severity), wanted);
     if code == Code::UpstreamLost && action == Action::Note {
         // A stream that broke off must not look as if it had ended well.
-        let remedy = "Use \"cut\", or enabled = false to break the client's connection as the upstream broke yours.";
-        section.problem("action", Some("\"note\"".into()), "a lost stream cannot be passed over", remedy);
+        let remedy =
+            "Use \"cut\", or enabled = false to break the client's connection as the upstream broke yours.";
+        section.problem(
+            "action",
+            Some("\"note\"".into()),
+            "a lost stream cannot be passed over",
+            remedy,
+        );
     }
     action
 }
@@ -48,10 +61,16 @@ fn read_own(section: &mut Section<'_>, code: Code, book: &mut Rulebook) {
             let own = &mut book.token_loop;
             own.repeats_min = section.count("repeats_min", own.repeats_min as usize, 3..=1000) as u32;
             own.chars_min = section.count("chars_min", own.chars_min as usize, 20..=100_000) as u32;
-            own.whitespace_chars_max =
-                section.count("whitespace_chars_max", own.whitespace_chars_max as usize, 16..=1_000_000) as u32;
-            own.whitespace_lines_max =
-                section.count("whitespace_lines_max", own.whitespace_lines_max as usize, 4..=1_000_000) as u32;
+            own.whitespace_chars_max = section.count(
+                "whitespace_chars_max",
+                own.whitespace_chars_max as usize,
+                16..=1_000_000,
+            ) as u32;
+            own.whitespace_lines_max = section.count(
+                "whitespace_lines_max",
+                own.whitespace_lines_max as usize,
+                4..=1_000_000,
+            ) as u32;
             own.counters = section.read("counters", own.counters, "true or false");
         }
         Code::FirstTokenStall => {
@@ -75,13 +94,26 @@ fn read_phrases(section: &mut Section<'_>, book: &mut Rulebook) {
     own.case_insensitive = section.read("case_insensitive", own.case_insensitive, "true or false");
     let lanes = "a list of \"content\", \"reasoning\", \"refusal\" and \"tool_arguments\"";
     own.lanes = section.read("lanes", own.lanes, lanes);
-    own.pattern_hold_bytes = section.count("pattern_hold_bytes", own.pattern_hold_bytes, 1..=RING_BYTES_MAX / 2);
+    own.pattern_hold_bytes = section.count(
+        "pattern_hold_bytes",
+        own.pattern_hold_bytes,
+        1..=RING_BYTES_MAX / 2,
+    );
     match Phrases::compile(&own) {
         Ok(_) if own.literals.is_empty() && own.patterns.is_empty() => book.phrases = None,
         Ok(phrases) => book.phrases = Some(Arc::new(phrases)),
         Err(error) => {
-            let key = error.key.strip_prefix("forbidden_phrase.").unwrap_or(&error.key).to_owned();
-            section.problem(&key, Some(format!("{:?}", error.text)), error.reason, error.remedy);
+            let key = error
+                .key
+                .strip_prefix("forbidden_phrase.")
+                .unwrap_or(&error.key)
+                .to_owned();
+            section.problem(
+                &key,
+                Some(format!("{:?}", error.text)),
+                error.reason,
+                error.remedy,
+            );
         }
     }
 }

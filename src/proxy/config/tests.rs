@@ -14,21 +14,31 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.upstream.to_string(), "http://127.0.0.1:8080");
     let lost = config.guard.rulebook.policy(Code::UpstreamLost);
     assert_eq!((lost.severity, lost.action), (Severity::Critical, Action::Cut));
-    assert_eq!(config.guard.rulebook.policy(Code::TokenLoop).action, Action::Correct);
+    assert_eq!(
+        config.guard.rulebook.policy(Code::TokenLoop).action,
+        Action::Correct
+    );
 }
 
 #[test]
 fn the_shipped_file_is_the_default_config() {
     let text = include_str!("../../../proxy.toml");
     let (shipped, default) = (Config::parse(text).unwrap(), Config::parse("").unwrap());
-    assert_eq!(format!("{:?}", shipped.guard.policy), format!("{:?}", default.guard.policy));
+    assert_eq!(
+        format!("{:?}", shipped.guard.policy),
+        format!("{:?}", default.guard.policy)
+    );
     assert_eq!(format!("{:?}", shipped.bounds), format!("{:?}", default.bounds));
     assert_eq!(shipped.guard.limits, default.guard.limits);
     assert_eq!(shipped.guard.release, default.guard.release);
     assert_eq!(shipped.guard.rulebook.stall, default.guard.rulebook.stall);
     assert_eq!(shipped.listen, default.listen);
     for &code in Code::ALL {
-        assert_eq!(shipped.guard.rulebook.policy(code), default.guard.rulebook.policy(code), "{code}");
+        assert_eq!(
+            shipped.guard.rulebook.policy(code),
+            default.guard.rulebook.policy(code),
+            "{code}"
+        );
     }
 }
 
@@ -58,11 +68,18 @@ fn everything_can_be_set() {
         "#,
     )
     .unwrap();
-    assert_eq!((config.guard.policy.mode, config.guard.policy.on_failure), (Mode::Shadow, OnFailure::Closed));
+    assert_eq!(
+        (config.guard.policy.mode, config.guard.policy.on_failure),
+        (Mode::Shadow, OnFailure::Closed)
+    );
     assert_eq!(config.guard.limits.frame_bytes_max, 4096);
     assert_eq!(config.bounds.drain, Duration::from_millis(500));
     let book = &config.guard.rulebook;
-    assert_eq!(book.policy(Code::TokenLoop).action, Action::Cut, "critical is cut unless an action is set");
+    assert_eq!(
+        book.policy(Code::TokenLoop).action,
+        Action::Cut,
+        "critical is cut unless an action is set"
+    );
     assert_eq!(book.policy(Code::ForbiddenPhrase).action, Action::Note);
     assert_eq!(book.stall.after, Duration::from_millis(1500));
     assert!(book.phrases.is_some());

@@ -28,20 +28,32 @@ enum Kind {
 
 impl ClientBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Whole(Full::new(bytes.into())), _place: None }
+        Self {
+            kind: Kind::Whole(Full::new(bytes.into())),
+            _place: None,
+        }
     }
 
     pub(crate) fn guarded(body: GuardedBody) -> Self {
-        Self { kind: Kind::Guarded(Box::new(body)), _place: None }
+        Self {
+            kind: Kind::Guarded(Box::new(body)),
+            _place: None,
+        }
     }
 
     pub(crate) fn passed(body: PassedBody) -> Self {
-        Self { kind: Kind::Passed(Box::new(body)), _place: None }
+        Self {
+            kind: Kind::Passed(Box::new(body)),
+            _place: None,
+        }
     }
 
     /// Keeps `place` for as long as the body lives.
     pub(crate) fn keeping(self, place: OwnedSemaphorePermit) -> Self {
-        Self { _place: Some(place), ..self }
+        Self {
+            _place: Some(place),
+            ..self
+        }
     }
 }
 

@@ -62,7 +62,10 @@ fn upgrade(request: &Request<impl Sized>) -> Option<String> {
         return Some("CONNECT".to_owned());
     }
     let named = request.headers().get(CONNECTION)?.to_str().ok()?;
-    if !named.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")) {
+    if !named
+        .split(',')
+        .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
+    {
         return None;
     }
     let protocol = request.headers().get(UPGRADE)?.to_str().unwrap_or("?").to_owned();
@@ -79,7 +82,10 @@ fn one_host(request: &Request<impl Sized>) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("the request has {hosts} Host headers; send exactly one");
-    Err(Failure { param: Some("Host".to_owned()), ..Failure::new(Code::BadRequest, message) })
+    Err(Failure {
+        param: Some("Host".to_owned()),
+        ..Failure::new(Code::BadRequest, message)
+    })
 }
 
 /// The layer.
@@ -113,7 +119,10 @@ where
         }
         if let Some(protocol) = upgrade(&request) {
             let message = format!("an upgrade to {protocol} would pass unchecked; use the HTTP endpoints");
-            return Box::pin(std::future::ready(Err(Failure::new(Code::UpgradeRefused, message))));
+            return Box::pin(std::future::ready(Err(Failure::new(
+                Code::UpgradeRefused,
+                message,
+            ))));
         }
         strip_hop_by_hop(request.headers_mut());
         let answer = self.inner.call(request);
@@ -132,7 +141,12 @@ mod tests {
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(k, v)| (k.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap()))
+            .map(|(k, v)| {
+                (
+                    k.parse::<HeaderName>().unwrap(),
+                    v.parse::<HeaderValue>().unwrap(),
+                )
+            })
             .collect()
     }
 
@@ -156,8 +170,14 @@ mod tests {
             *request.headers_mut() = map(pairs);
             upgrade(&request)
         };
-        assert_eq!(request(&[("connection", "Upgrade"), ("upgrade", "websocket")]).as_deref(), Some("websocket"));
-        assert_eq!(request(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);
+        assert_eq!(
+            request(&[("connection", "Upgrade"), ("upgrade", "websocket")]).as_deref(),
+            Some("websocket")
+        );
+        assert_eq!(
+            request(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]),
+            None
+        );
         assert_eq!(request(&[("upgrade", "websocket")]), None);
         assert_eq!(request(&[("connection", "keep-alive")]), None);
     }

@@ -26,7 +26,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None }
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+        }
     }
 
     /// The OpenAI-shaped answer.
@@ -35,7 +39,10 @@ impl Failure {
         let mut response = Response::new(ClientBody::whole(json));
         *response.status_mut() = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        );
         if !self.code.retry_helps() {
             // Without it the OpenAI and Anthropic SDKs try every 5xx three times.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
@@ -58,7 +65,11 @@ fn panicked(panic: &(dyn Any + Send)) -> Response<ClientBody> {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     tracing::error!(what, "a handler panicked; please report this");
-    Failure::new(Code::RuleFailed, "Aegis has a defect and could not handle this request").into_response()
+    Failure::new(
+        Code::RuleFailed,
+        "Aegis has a defect and could not handle this request",
+    )
+    .into_response()
 }
 
 /// The layer.
@@ -91,10 +102,12 @@ where
         let mut answer = Box::pin(self.inner.call(request));
         Box::pin(async move {
             // A handler owns its request and is dropped right after a panic: nobody sees it half-done.
-            let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
-                Ok(poll) => poll.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
-            });
+            let caught = poll_fn(
+                |cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                },
+            );
             Ok(match caught.await {
                 Ok(Ok(response)) => response,
                 Ok(Err(failure)) => {
@@ -114,7 +127,10 @@ mod tests {
 
     #[tokio::test]
     async fn failures_are_openai_errors_with_the_right_status() {
-        let failure = Failure { param: Some("stream".into()), ..Failure::new(Code::BadRequest, "stream: must be true") };
+        let failure = Failure {
+            param: Some("stream".into()),
+            ..Failure::new(Code::BadRequest, "stream: must be true")
+        };
         let response = failure.into_response();
         assert_eq!(response.status(), 400);
         assert_eq!(response.headers()["x-should-retry"], "false");
@@ -128,7 +144,10 @@ mod tests {
     #[test]
     fn what_may_work_again_is_not_marked() {
         let response = Failure::new(Code::Overloaded, "full").into_response();
-        assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &HeaderValue::from_static("1")));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
+            (503, &HeaderValue::from_static("1"))
+        );
         assert!(!response.headers().contains_key("x-should-retry"));
     }
 }

@@ -11,8 +11,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tower::util::BoxCloneSyncService;
 use tower::ServiceBuilder;
+use tower::util::BoxCloneSyncService;
 
 /// What serves every request of a worker. It never fails: failures are answers by then.
 pub(crate) type Stack = BoxCloneSyncService<Request<Incoming>, Response<ClientBody>, Infallible>;

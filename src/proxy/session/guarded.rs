@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -82,6 +82,12 @@ pub(crate) struct GuardedBody {
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
     pulse: Option<PulseFuture>,
+    /// The waker that timer and shutdown signal know.
+    registered: Option<Waker>,
+    /// Frames of the upstream since it last had none.
+    frames_in_a_row: u32,
+    /// The upstream sends faster than it is read: what comes in one read leaves in one write.
+    bursts: bool,
     abort: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -96,12 +102,29 @@ impl GuardedBody {
             relay,
             upstream: Some(upstream),
             pulse: None,
+            registered: None,
+            frames_in_a_row: 0,
+            bursts: false,
         }
     }
 
     /// Takes what the upstream has. `true` when something happened.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(upstream) = &mut self.upstream else { return false };
+        let something = self.poll_upstream_frame(cx);
+        if something {
+            self.frames_in_a_row += 1;
+            self.bursts |= self.frames_in_a_row > 1;
+        } else {
+            self.bursts = self.frames_in_a_row > 1;
+            self.frames_in_a_row = 0;
+        }
+        something
+    }
+
+    fn poll_upstream_frame(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(upstream) = &mut self.upstream else {
+            return false;
+        };
         match Pin::new(upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 // Trailers concern the upstream's framing, which ends here.
@@ -133,6 +156,9 @@ impl GuardedBody {
 
     /// Time, heartbeat and shutdown: looked at only when the upstream has nothing. `true` when something happened.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.nothing_due(cx) {
+            return false;
+        }
         if let Some(pulse) = &mut self.pulse
             && let Poll::Ready(heartbeat) = pulse.as_mut().poll(cx)
         {
@@ -140,24 +166,41 @@ impl GuardedBody {
             self.relay.on_heartbeat(Instant::now(), &heartbeat);
             return true;
         }
-        if let Some(deadline) = self.relay.deadline() {
-            if deadline < self.timer_at {
-                self.arm(deadline);
-            }
-            while self.timer.as_mut().poll(cx).is_ready() {
-                if Instant::now() >= deadline {
-                    self.relay.on_time(Instant::now());
-                    self.arm(far_away());
-                    return true;
-                }
-                self.arm(deadline);
-            }
-        }
         if self.abort.as_mut().poll(cx).is_ready() {
-            self.relay.on_abort(Code::ShuttingDown, "Aegis is shutting down and the time to drain is over");
+            self.relay.on_abort(
+                Code::ShuttingDown,
+                "Aegis is shutting down and the time to drain is over",
+            );
             return true;
         }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let deadline = self.relay.deadline().unwrap_or_else(far_away);
+            if Instant::now() >= deadline {
+                self.relay.on_time(Instant::now());
+                self.arm(far_away());
+                return true;
+            }
+            self.arm(deadline);
+        }
+        self.registered = Some(cx.waker().clone());
         false
+    }
+
+    /// Most polls are for a token. The timer and the shutdown signal know this task's waker by then, and looking at the
+    /// clock is cheaper than asking them again.
+    fn nothing_due(&mut self, cx: &Context<'_>) -> bool {
+        let deadline = self.relay.deadline();
+        if let Some(deadline) = deadline.filter(|d| *d < self.timer_at) {
+            self.arm(deadline);
+            return false;
+        }
+        self.pulse.is_none()
+            && self
+                .registered
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            && Instant::now() < self.timer_at
+            && !self.session.app.abort.is_cancelled()
     }
 
     fn arm(&mut self, at: Instant) {
@@ -193,14 +236,16 @@ impl Body for GuardedBody {
             if this.relay.has_incidents() {
                 this.record_incidents();
             }
-            // What came in one read leaves in one write: the upstream is drained first, within a bound.
-            if this.relay.output_bytes() >= OUTPUT_BYTES_MAX {
+            // A lone token leaves before the upstream is asked for more; in a burst the upstream is drained first,
+            // within a bound.
+            let ready = this.relay.output_bytes();
+            if ready >= OUTPUT_BYTES_MAX || ready > 0 && !this.bursts {
                 return this.poll_output();
             }
             if this.relay.end().is_none() && this.poll_upstream(cx) {
                 continue;
             }
-            if this.relay.output_bytes() > 0 {
+            if ready > 0 {
                 return this.poll_output();
             }
             if let Some(end) = this.relay.end() {

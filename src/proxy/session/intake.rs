@@ -27,9 +27,16 @@ use std::time::Instant;
 ///
 /// # Errors
 /// [`Failure`] when there is no answer of the upstream to pass on.
-pub(crate) async fn serve(app: Arc<App>, dialect: Dialect, request: Request<Incoming>) -> Result<Response<ClientBody>, Failure> {
+pub(crate) async fn serve(
+    app: Arc<App>,
+    dialect: Dialect,
+    request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Failure> {
     let (mut parts, body) = request.into_parts();
-    let request_id = parts.extensions.get::<RequestId>().map_or_else(uuid::Uuid::now_v7, |id| id.0);
+    let request_id = parts
+        .extensions
+        .get::<RequestId>()
+        .map_or_else(uuid::Uuid::now_v7, |id| id.0);
     let body = read_body(&app, &parts.headers, body).await?;
     let facts = read_facts(&app, &body)?;
     let key = parts.headers.get(AUTHORIZATION).cloned();
@@ -37,11 +44,19 @@ pub(crate) async fn serve(app: Arc<App>, dialect: Dialect, request: Request<Inco
     headers::towards_upstream(&mut parts.headers, app.config.upstream.authority().as_str());
     headers::guarded_towards_upstream(&mut parts.headers);
     let uri = app.config.upstream.join(parts.uri.path_and_query());
-    parts.uri = uri.map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
+    parts.uri = uri
+        .map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
     parts.extensions.clear();
-    let body: RequestBody = Full::new(body).map_err(|never| -> Cause { match never {} }).boxed_unsync();
+    let body: RequestBody = Full::new(body)
+        .map_err(|never| -> Cause { match never {} })
+        .boxed_unsync();
 
-    let session = Session { app, request_id, key, facts: Arc::new(facts) };
+    let session = Session {
+        app,
+        request_id,
+        key,
+        facts: Arc::new(facts),
+    };
     let mut patience = session.app.config.guard.rulebook.stall;
     if !session.facts.stream {
         // The whole generation happens before the head: silence alone, on a server that is up, says nothing.
@@ -55,11 +70,15 @@ pub(crate) async fn serve(app: Arc<App>, dialect: Dialect, request: Request<Inco
 async fn read_body(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Failure> {
     let bytes_max = app.config.bounds.request_bytes_max;
     let too_large = || {
-        let message = format!("the request body is larger than {bytes_max} bytes; shorten it or raise limits.request_bytes_max");
+        let message = format!(
+            "the request body is larger than {bytes_max} bytes; shorten it or raise limits.request_bytes_max"
+        );
         Failure::new(Code::BodyTooLarge, message)
     };
     // What is announced as too large is refused before a byte of it is read.
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large());
     }
@@ -67,7 +86,10 @@ async fn read_body(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Byt
     match tokio::time::timeout(limit, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Failure::new(Code::BadRequest, format!("the request body broke off: {error}"))),
+        Ok(Err(error)) => Err(Failure::new(
+            Code::BadRequest,
+            format!("the request body broke off: {error}"),
+        )),
         Err(_) => {
             let message = format!("the request body did not arrive within {} s", limit.as_secs_f64());
             Err(Failure::new(Code::BadRequest, message))
@@ -84,7 +106,11 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
 /// until a slot is free, so only a heartbeat can tell waiting from death.
-async fn await_head(session: &Session, clock: &mut StallClock, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, Failure> {
+async fn await_head(
+    session: &Session,
+    clock: &mut StallClock,
+    request: Request<RequestBody>,
+) -> Result<Response<UpstreamBody>, Failure> {
     let app = &session.app;
     let first_byte = app.config.bounds.first_byte;
     let mut answer = pin!(app.client.send(request));
@@ -117,14 +143,19 @@ async fn await_head(session: &Session, clock: &mut StallClock, request: Request<
 pub(super) fn unreachable_upstream(app: &App, error: &SendError) -> Failure {
     let (base, cause) = (&app.config.upstream, root_cause(error));
     if has_cause::<LengthLimitError>(error) {
-        let message = "the request body is larger than limits.passed_bytes_max; shorten it or raise the limit";
+        let message =
+            "the request body is larger than limits.passed_bytes_max; shorten it or raise the limit";
         return Failure::new(Code::BodyTooLarge, message);
     }
     if !matches!(error, SendError::Exchange(_)) {
-        let message = format!("cannot connect to the upstream {base}: {cause}. Is the inference server running there?");
+        let message =
+            format!("cannot connect to the upstream {base}: {cause}. Is the inference server running there?");
         return Failure::new(Code::UpstreamConnect, message);
     }
-    Failure::new(Code::UpstreamLost, format!("the upstream {base} closed the connection without an answer: {cause}"))
+    Failure::new(
+        Code::UpstreamLost,
+        format!("the upstream {base} closed the connection without an answer: {cause}"),
+    )
 }
 
 fn has_cause<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -132,25 +163,46 @@ fn has_cause<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 's
 }
 
 /// Chooses how the answer is guarded.
-async fn guard(session: Session, dialect: Dialect, clock: StallClock, answer: Response<UpstreamBody>) -> Result<Response<ClientBody>, Failure> {
+async fn guard(
+    session: Session,
+    dialect: Dialect,
+    clock: StallClock,
+    answer: Response<UpstreamBody>,
+) -> Result<Response<ClientBody>, Failure> {
     let (mut head, body) = answer.into_parts();
     // The upstream's own errors are the client's to see, as they are.
     if !head.status.is_success() {
         return Ok(passed::response(&session.app, head, body));
     }
-    let readable = head.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    let readable = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|coding| coding == "identity");
     match media_type(&head.headers) {
         kind if kind.eq_ignore_ascii_case("text/event-stream") && readable => {
             head.headers.remove(CONTENT_LENGTH);
-            head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
-            head.headers.entry("x-accel-buffering").or_insert(HeaderValue::from_static("no"));
+            head.headers
+                .entry(CACHE_CONTROL)
+                .or_insert(HeaderValue::from_static("no-cache"));
+            head.headers
+                .entry("x-accel-buffering")
+                .or_insert(HeaderValue::from_static("no"));
             let guard = Arc::clone(&session.app.config.guard);
             let relay = Relay::new(guard, dialect, Arc::clone(&session.facts), Some(clock));
-            Ok(Response::from_parts(head, ClientBody::guarded(GuardedBody::new(session, relay, body))))
+            Ok(Response::from_parts(
+                head,
+                ClientBody::guarded(GuardedBody::new(session, relay, body)),
+            ))
         }
-        kind if kind.eq_ignore_ascii_case("application/json") && readable => whole::serve(session, dialect, head, body).await,
+        kind if kind.eq_ignore_ascii_case("application/json") && readable => {
+            whole::serve(session, dialect, head, body).await
+        }
         kind => {
-            let coding = head.headers.get(CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("none");
+            let coding = head
+                .headers
+                .get(CONTENT_ENCODING)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or("none");
             let message = format!(
                 "the upstream answered {} with content type {kind:?} and content coding {coding:?}, which cannot be \
                  checked. Is upstream.url the address of an OpenAI-compatible server?",
@@ -162,6 +214,9 @@ async fn guard(session: Session, dialect: Dialect, clock: StallClock, answer: Re
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     value.split(';').next().unwrap_or("").trim()
 }

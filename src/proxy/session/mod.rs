@@ -41,7 +41,9 @@ impl Service<Request<Incoming>> for Router {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let app = Arc::clone(&self.app);
         match Dialect::of_path(request.uri().path()) {
-            Some(dialect) if request.method() == Method::POST => Box::pin(intake::serve(app, dialect, request)),
+            Some(dialect) if request.method() == Method::POST => {
+                Box::pin(intake::serve(app, dialect, request))
+            }
             _ => Box::pin(passed::serve(app, request)),
         }
     }

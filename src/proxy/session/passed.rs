@@ -24,17 +24,25 @@ use tokio::time::{Instant, Sleep};
 ///
 /// # Errors
 /// [`Failure`] when the upstream gives no answer.
-pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Result<Response<ClientBody>, Failure> {
+pub(crate) async fn serve(
+    app: Arc<App>,
+    request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Failure> {
     let (mut parts, body) = request.into_parts();
     let bytes_max = app.config.bounds.passed_bytes_max;
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = parts
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bytes_max as u64) {
-        let message = format!("the request body is larger than {bytes_max} bytes; raise limits.passed_bytes_max");
+        let message =
+            format!("the request body is larger than {bytes_max} bytes; raise limits.passed_bytes_max");
         return Err(Failure::new(Code::BodyTooLarge, message));
     }
     headers::towards_upstream(&mut parts.headers, app.config.upstream.authority().as_str());
     let uri = app.config.upstream.join(parts.uri.path_and_query());
-    parts.uri = uri.map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
+    parts.uri = uri
+        .map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
     parts.extensions.clear();
     let body = Limited::new(PassedBody::new(body, app.config.bounds.idle), bytes_max).boxed_unsync();
     let first_byte = app.config.bounds.first_byte;
@@ -45,7 +53,10 @@ pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Result<R
         }
         Ok(Err(error)) => Err(unreachable_upstream(&app, &error)),
         Err(_) => {
-            let message = format!("the upstream sent no answer within {} s", first_byte.as_secs_f64());
+            let message = format!(
+                "the upstream sent no answer within {} s",
+                first_byte.as_secs_f64()
+            );
             Err(Failure::new(Code::UpstreamTimeout, message))
         }
     }
@@ -53,7 +64,10 @@ pub(crate) async fn serve(app: Arc<App>, request: Request<Incoming>) -> Result<R
 
 /// An answer that is passed on.
 pub(super) fn response(app: &App, head: Parts, body: UpstreamBody) -> Response<ClientBody> {
-    Response::from_parts(head, ClientBody::passed(PassedBody::new(body, app.config.bounds.idle)))
+    Response::from_parts(
+        head,
+        ClientBody::passed(PassedBody::new(body, app.config.bounds.idle)),
+    )
 }
 
 /// A body that ends with an error when nothing comes for too long.
@@ -66,7 +80,12 @@ pub(crate) struct PassedBody<B = UpstreamBody> {
 
 impl<B> PassedBody<B> {
     pub(crate) fn new(inner: B, idle: Duration) -> Self {
-        Self { inner, idle, last: Instant::now(), timer: Box::pin(tokio::time::sleep(idle)) }
+        Self {
+            inner,
+            idle,
+            last: Instant::now(),
+            timer: Box::pin(tokio::time::sleep(idle)),
+        }
     }
 }
 
@@ -84,7 +103,11 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for PassedBody<B>
         while this.timer.as_mut().poll(cx).is_ready() {
             let end = this.last + this.idle;
             if Instant::now() >= end {
-                return Poll::Ready(Some(Err(format!("nothing came for {} s", this.idle.as_secs_f64()).into())));
+                return Poll::Ready(Some(Err(format!(
+                    "nothing came for {} s",
+                    this.idle.as_secs_f64()
+                )
+                .into())));
             }
             this.timer.as_mut().reset(end);
         }

@@ -17,18 +17,27 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// [`Failure`] when the answer is cut, breaks off, or is too large to store.
-pub(super) async fn serve(session: Session, dialect: Dialect, mut head: Parts, body: UpstreamBody) -> Result<Response<ClientBody>, Failure> {
+pub(super) async fn serve(
+    session: Session,
+    dialect: Dialect,
+    mut head: Parts,
+    body: UpstreamBody,
+) -> Result<Response<ClientBody>, Failure> {
     let app = &session.app;
     let bytes_max = app.config.bounds.answer_bytes_max;
     let idle = app.config.bounds.first_byte;
     let body = match tokio::time::timeout(idle, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("the answer is larger than {bytes_max} bytes; raise limits.answer_bytes_max");
+            let message =
+                format!("the answer is larger than {bytes_max} bytes; raise limits.answer_bytes_max");
             return Err(Failure::new(Code::FrameTooLarge, message));
         }
         Ok(Err(error)) => {
-            return Err(Failure::new(Code::UpstreamLost, format!("the answer of the upstream broke off: {error}")));
+            return Err(Failure::new(
+                Code::UpstreamLost,
+                format!("the answer of the upstream broke off: {error}"),
+            ));
         }
         Err(_) => {
             let message = format!("the answer was not complete within {} s", idle.as_secs_f64());
@@ -40,7 +49,10 @@ pub(super) async fn serve(session: Session, dialect: Dialect, mut head: Parts, b
         session.record(judged.model.as_deref(), incident);
     }
     if let Some(cut) = judged.cut {
-        return Err(Failure::new(cut.code, format!("Aegis kept this answer back: {}", cut.detail)));
+        return Err(Failure::new(
+            cut.code,
+            format!("Aegis kept this answer back: {}", cut.detail),
+        ));
     }
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Ok(Response::from_parts(head, ClientBody::whole(body)))

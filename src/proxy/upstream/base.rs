@@ -28,7 +28,9 @@ impl BadBaseUrl {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::NotAUrl => "Write it as \"http://127.0.0.1:8080\".",
-            Self::Scheme => "Aegis runs beside the server: use its http address, or put a TLS terminator between.",
+            Self::Scheme => {
+                "Aegis runs beside the server: use its http address, or put a TLS terminator between."
+            }
             Self::Query => "Leave out everything from the question mark on.",
         }
     }
@@ -36,7 +38,10 @@ impl BadBaseUrl {
 
 impl Default for BaseUrl {
     fn default() -> Self {
-        Self { authority: Authority::from_static("127.0.0.1:8080"), prefix: String::new() }
+        Self {
+            authority: Authority::from_static("127.0.0.1:8080"),
+            prefix: String::new(),
+        }
     }
 }
 
@@ -45,15 +50,22 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.parse::<Uri>().map_err(|_| BadBaseUrl::NotAUrl)?.into_parts();
-        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(BadBaseUrl::NotAUrl) };
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(BadBaseUrl::NotAUrl);
+        };
         if scheme != Scheme::HTTP {
             return Err(BadBaseUrl::Scheme);
         }
-        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = parts
+            .path_and_query
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
         if path.query().is_some() {
             return Err(BadBaseUrl::Query);
         }
-        Ok(Self { authority, prefix: path.path().trim_end_matches('/').to_owned() })
+        Ok(Self {
+            authority,
+            prefix: path.path().trim_end_matches('/').to_owned(),
+        })
     }
 }
 
@@ -75,7 +87,9 @@ impl BaseUrl {
     /// When the joined path is not a URI; only possible for paths that were none before.
     pub(crate) fn join(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
         let path = path.map_or("/", PathAndQuery::as_str);
-        let builder = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
+        let builder = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(self.authority.clone());
         // `OPTIONS *` is a request about the server itself.
         let path = if path == "*" { "/" } else { path };
         builder.path_and_query(format!("{}{path}", self.prefix)).build()
@@ -90,9 +104,15 @@ mod tests {
     fn paths_are_joined_under_the_prefix() {
         let base: BaseUrl = "http://gpu:8080/llama/".parse().unwrap();
         let path = PathAndQuery::from_static("/v1/models?x=1&y=%20");
-        assert_eq!(base.join(Some(&path)).unwrap(), "http://gpu:8080/llama/v1/models?x=1&y=%20");
+        assert_eq!(
+            base.join(Some(&path)).unwrap(),
+            "http://gpu:8080/llama/v1/models?x=1&y=%20"
+        );
         assert_eq!(base.to_string(), "http://gpu:8080/llama");
-        assert_eq!("http://h".parse::<BaseUrl>().unwrap().join(None).unwrap(), "http://h/");
+        assert_eq!(
+            "http://h".parse::<BaseUrl>().unwrap().join(None).unwrap(),
+            "http://h/"
+        );
     }
 
     #[test]

@@ -50,7 +50,9 @@ struct Link {
 impl Link {
     /// Moves bytes in both directions as far as the socket allows.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.over && let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
+        if !self.over
+            && let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx)
+        {
             // The body and the answer that are waiting get the same error.
             tracing::trace!(?result, "a connection to the upstream is over");
             self.over = true;
@@ -69,7 +71,11 @@ impl UpstreamClient {
     pub(crate) fn new(base: &BaseUrl, connect: Duration) -> Self {
         let authority = base.authority();
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        Self { address, connect, idle: Mutex::new(Vec::new()) }
+        Self {
+            address,
+            connect,
+            idle: Mutex::new(Vec::new()),
+        }
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future, or later the body before its end,
@@ -80,7 +86,10 @@ impl UpstreamClient {
     ///
     /// # Errors
     /// [`SendError`] when no head came.
-    pub(crate) async fn send(self: &Arc<Self>, mut request: Request<RequestBody>) -> Result<Response<UpstreamBody>, SendError> {
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
         *request.version_mut() = Version::HTTP_11;
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
@@ -101,7 +110,12 @@ impl UpstreamClient {
             };
             match result {
                 Ok(answer) => {
-                    return Ok(answer.map(|incoming| UpstreamBody { incoming, link: Some(link), client: Arc::clone(self) }));
+                    return Ok(answer.map(|incoming| UpstreamBody {
+                        incoming,
+                        had_frame: false,
+                        link: Some(link),
+                        client: Arc::clone(self),
+                    }));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => request = unsent,
@@ -113,13 +127,23 @@ impl UpstreamClient {
 
     async fn open(&self) -> Result<Link, SendError> {
         let connecting = tokio::time::timeout(self.connect, TcpStream::connect(&self.address));
-        let stream = connecting.await.map_err(|_| SendError::ConnectTimeout(self.connect))?.map_err(SendError::Connect)?;
+        let stream = connecting
+            .await
+            .map_err(|_| SendError::ConnectTimeout(self.connect))?
+            .map_err(SendError::Connect)?;
         // Nagle's algorithm and delayed ACKs cost 40 ms on the first token of two known gateways.
         stream.set_nodelay(true).map_err(SendError::Connect)?;
         let mut builder = Builder::new();
         builder.max_headers(UPSTREAM_HEADERS_MAX);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(SendError::Exchange)?;
-        Ok(Link { connection, sender, over: false })
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(SendError::Exchange)?;
+        Ok(Link {
+            connection,
+            sender,
+            over: false,
+        })
     }
 
     /// A kept connection that the upstream has not closed.
@@ -148,6 +172,8 @@ impl UpstreamClient {
 /// The body of an answer, and the connection it comes from.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
+    /// The last poll gave a frame.
+    had_frame: bool,
     link: Option<Link>,
     client: Arc<UpstreamClient>,
 }
@@ -156,20 +182,32 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let Some(link) = &mut this.link else { return Poll::Ready(None) };
+        let Some(link) = &mut this.link else {
+            return Poll::Ready(None);
+        };
         // The body can only become ready by driving its connection, which happens here and nowhere else. So neither
         // needs to wake this task while both are being polled; only before waiting is the task's own waker left with
         // the connection, that is with the socket.
         let quiet = &mut Context::from_waker(Waker::noop());
-        link.drive(quiet);
-        let mut frame = Pin::new(&mut this.incoming).poll_frame(quiet);
+        let mut frame = Poll::Pending;
+        if !this.had_frame {
+            link.drive(quiet);
+            frame = Pin::new(&mut this.incoming).poll_frame(quiet);
+        }
         if frame.is_pending() {
+            // After a frame there is most likely nothing more: straight to waiting.
             link.drive(cx);
             frame = Pin::new(&mut this.incoming).poll_frame(quiet);
         }
-        if let Poll::Ready(None) = frame && let Some(link) = this.link.take() {
+        this.had_frame = frame.is_ready();
+        if let Poll::Ready(None) = frame
+            && let Some(link) = this.link.take()
+        {
             this.client.keep(link);
         }
         frame
@@ -187,7 +225,9 @@ impl Body for UpstreamBody {
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
         // A body that is known to be over without being read (no content, HEAD) leaves a sound connection.
-        if self.incoming.is_end_stream() && let Some(link) = self.link.take() {
+        if self.incoming.is_end_stream()
+            && let Some(link) = self.link.take()
+        {
             self.client.keep(link);
         }
     }

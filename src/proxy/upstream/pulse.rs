@@ -25,7 +25,11 @@ pub(crate) struct Pulse {
 
 impl Pulse {
     pub(crate) fn new(client: Arc<UpstreamClient>, base: BaseUrl) -> Self {
-        Self { client, base, last: Mutex::new(None) }
+        Self {
+            client,
+            base,
+            last: Mutex::new(None),
+        }
     }
 
     /// Takes the pulse, or shares one that was just taken. `key` is the client's `Authorization`, for servers that
@@ -55,19 +59,37 @@ impl Pulse {
         }
     }
 
-    async fn get(&self, path: &'static str, key: Option<&HeaderValue>) -> Result<(StatusCode, Bytes), String> {
-        let uri = self.base.join(Some(&PathAndQuery::from_static(path))).map_err(|e| e.to_string())?;
+    async fn get(
+        &self,
+        path: &'static str,
+        key: Option<&HeaderValue>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let uri = self
+            .base
+            .join(Some(&PathAndQuery::from_static(path)))
+            .map_err(|e| e.to_string())?;
         let mut request = Request::get(uri).header(HOST, self.base.authority().as_str());
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, key.clone());
         }
-        let body: RequestBody = Empty::new().map_err(|never| -> Cause { match never {} }).boxed_unsync();
+        let body: RequestBody = Empty::new()
+            .map_err(|never| -> Cause { match never {} })
+            .boxed_unsync();
         let request = request.body(body).map_err(|e| e.to_string())?;
         let exchange = async {
-            let answer = self.client.send(request).await.map_err(|e| format!("{path} failed: {}", root_cause(&e)))?;
+            let answer = self
+                .client
+                .send(request)
+                .await
+                .map_err(|e| format!("{path} failed: {}", root_cause(&e)))?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), HEARTBEAT_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|e| format!("{path} failed: {e}"))?.to_bytes()))
+            let body = Limited::new(answer.into_body(), HEARTBEAT_BYTES_MAX)
+                .collect()
+                .await;
+            Ok((
+                status,
+                body.map_err(|e| format!("{path} failed: {e}"))?.to_bytes(),
+            ))
         };
         match tokio::time::timeout(HEARTBEAT, exchange).await {
             Ok(result) => result,
@@ -102,7 +124,9 @@ struct Slot {
 }
 
 fn read_slots(body: &[u8]) -> Heartbeat {
-    let Ok(slots) = serde_json::from_slice::<Vec<Slot>>(body) else { return Heartbeat::Alive };
+    let Ok(slots) = serde_json::from_slice::<Vec<Slot>>(body) else {
+        return Heartbeat::Alive;
+    };
     if slots.is_empty() {
         return Heartbeat::Alive;
     }
@@ -110,11 +134,20 @@ fn read_slots(body: &[u8]) -> Heartbeat {
     let mut work = DefaultHasher::new();
     for slot in slots.iter().filter(|slot| slot.is_processing) {
         busy = true;
-        for part in [&slot.id, &slot.id_task, &slot.n_prompt_tokens_processed, &slot.next_token] {
+        for part in [
+            &slot.id,
+            &slot.id_task,
+            &slot.n_prompt_tokens_processed,
+            &slot.next_token,
+        ] {
             part.to_string().hash(&mut work);
         }
     }
-    if busy { Heartbeat::Busy { work: work.finish() } } else { Heartbeat::Idle }
+    if busy {
+        Heartbeat::Busy { work: work.finish() }
+    } else {
+        Heartbeat::Idle
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +157,9 @@ mod tests {
     #[test]
     fn slots_tell_work_from_idleness() {
         let slot = |busy: bool, read: u32, decoded: u32| {
-            format!(r#"[{{"id":0,"is_processing":{busy},"id_task":4,"n_prompt_tokens_processed":{read},"next_token":[{{"n_decoded":{decoded}}}]}},{{"id":1,"is_processing":false}}]"#)
+            format!(
+                r#"[{{"id":0,"is_processing":{busy},"id_task":4,"n_prompt_tokens_processed":{read},"next_token":[{{"n_decoded":{decoded}}}]}},{{"id":1,"is_processing":false}}]"#
+            )
         };
         let beat = |s: String| read_slots(s.as_bytes());
         assert_eq!(beat(slot(false, 1, 1)), Heartbeat::Idle);
