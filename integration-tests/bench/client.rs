@@ -38,7 +38,9 @@ thread_local! {
 pub(crate) struct Samples {
     /// Request written until the first content token was read, one per stream.
     pub(crate) first: Vec<u64>,
-    /// Token sent by the upstream until it was read here, one per token.
+    /// Tokens read.
+    pub(crate) tokens: usize,
+    /// Token sent by the upstream until it was read here, for every token that carries its send time.
     pub(crate) transit: Vec<u64>,
     /// Between two tokens of a stream as read here.
     pub(crate) gaps: Vec<u64>,
@@ -51,6 +53,7 @@ pub(crate) struct Samples {
 impl Samples {
     fn add(&mut self, other: &Self) {
         self.first.extend_from_slice(&other.first);
+        self.tokens += other.tokens;
         self.transit.extend_from_slice(&other.transit);
         self.gaps.extend_from_slice(&other.gaps);
         self.streams += other.streams;
@@ -92,7 +95,7 @@ impl Connection {
     pub(crate) async fn read(
         &mut self,
         answer: &mut Answer,
-        mut token: impl FnMut(u64, u64),
+        mut token: impl FnMut(Option<u64>, u64),
     ) -> Result<(), Failure> {
         loop {
             self.socket.readable().await.at("wait for the answer")?;
@@ -124,7 +127,8 @@ impl Connection {
         let mut last_ns = 0;
         while !answer.ended() {
             self.read(&mut answer, |sent_ns, read_ns| {
-                samples.transit.push(read_ns.saturating_sub(sent_ns));
+                samples.tokens += 1;
+                samples.transit.extend(sent_ns.map(|sent_ns| read_ns.saturating_sub(sent_ns)));
                 if last_ns == 0 {
                     samples.first.push(read_ns - asked_ns);
                 } else {
@@ -199,11 +203,10 @@ pub(crate) async fn window(connections: Vec<Connection>, shape: Shape) -> Result
         Ok(())
     };
     timeout(WINDOW_MAX, all).await.at("the window hangs")??;
-    if sum.streams != shape.in_all || sum.transit.len() != shape.in_all * shape.tokens as usize {
+    if sum.streams != shape.in_all || sum.tokens != shape.in_all * shape.tokens as usize {
         return failure(format!(
             "{} streams and {} tokens were counted",
-            sum.streams,
-            sum.transit.len()
+            sum.streams, sum.tokens
         ));
     }
     Ok(sum)

@@ -142,7 +142,7 @@ async fn window(lane: &Lane, shape: Shape, upstream: &Server) -> Result<Figures,
         sampler.abort();
     }
 
-    let tokens = samples.transit.len() as f64;
+    let tokens = samples.tokens as f64;
     let per_token = |before: u64, after: u64| after.saturating_sub(before) as f64 / 1e3 / tokens;
     let mut figures = Figures::new();
     figures.insert("streams_per_s", samples.streams as f64 / wall_s);

@@ -26,7 +26,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Takes the next bytes of the body and calls `token` with the send time of each content token completed by them.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(u64)) -> Result<(), Failure> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(Option<u64>)) -> Result<(), Failure> {
         while let Some(at) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
                 self.take_line(&bytes[..at], token)?;
@@ -43,13 +43,13 @@ impl Events {
         Ok(())
     }
 
-    fn take_line(&mut self, line: &[u8], token: &mut impl FnMut(u64)) -> Result<(), Failure> {
+    fn take_line(&mut self, line: &[u8], token: &mut impl FnMut(Option<u64>)) -> Result<(), Failure> {
         if line.starts_with(TOKEN) && !self.finished {
             let sent_ns = stamp(line)?;
-            if sent_ns < self.last_sent_ns {
+            if sent_ns.is_some_and(|sent_ns| sent_ns < self.last_sent_ns) {
                 return failure("tokens arrived out of order");
             }
-            self.last_sent_ns = sent_ns;
+            self.last_sent_ns = sent_ns.unwrap_or(self.last_sent_ns);
             self.tokens += 1;
             token(sent_ns);
         } else if line.starts_with(ROLE) && self.roles == 0 && self.tokens == 0 {
@@ -80,21 +80,22 @@ impl Events {
     }
 }
 
-/// The send time at the end of a token's line: `…,"t":123}`.
-fn stamp(line: &[u8]) -> Result<u64, Failure> {
+/// The send time at the end of a token's line, `…,"t":123}`; `None` for the tokens between that carry none.
+fn stamp(line: &[u8]) -> Result<Option<u64>, Failure> {
     let digits_end = line.len().saturating_sub(1);
+    if line.last() != Some(&b'}') {
+        return failure(format!("a token that does not end: {}", excerpt(line)));
+    }
     let digits = line[..digits_end]
         .iter()
         .rev()
         .take_while(|byte| byte.is_ascii_digit())
         .count();
     let (before, number) = line[..digits_end].split_at(digits_end - digits);
-    if digits == 0 || !before.ends_with(b"\"t\":") || line.last() != Some(&b'}') {
-        return failure(format!("a token without a send time: {}", excerpt(line)));
+    if digits == 0 || !before.ends_with(b"\"t\":") {
+        return Ok(None);
     }
-    Ok(number
-        .iter()
-        .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+    Ok(Some(number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))))
 }
 
 fn excerpt(line: &[u8]) -> String {
@@ -139,7 +140,7 @@ impl Answer {
     }
 
     /// Takes the next bytes from the socket; `token` as in [`Events::feed`].
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(u64)) -> Result<(), Failure> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(Option<u64>)) -> Result<(), Failure> {
         while let Some(&first) = bytes.first() {
             match self.place {
                 Place::Head => bytes = self.take_head(bytes)?,
@@ -243,7 +244,7 @@ mod tests {
         let mut answer = Answer::new();
         let mut sent = Vec::new();
         for part in parts {
-            answer.feed(part, &mut |ns| sent.push(ns))?;
+            answer.feed(part, &mut |ns| sent.extend(ns))?;
         }
         answer.events.check_whole(tokens)?;
         assert!(answer.ended(), "all events were read, but not the body's end");

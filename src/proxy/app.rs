@@ -52,7 +52,7 @@ impl Proxy {
     /// # Errors
     /// When the address is taken, the incident log cannot be opened, or a thread cannot be started.
     pub(crate) fn start(config: Config) -> io::Result<Self> {
-        server::raise_file_limit();
+        server::prepare_process();
         let config = Arc::new(config);
         let incidents = Arc::new(IncidentLog::open(&config.incidents)?);
         let places = Arc::new(Semaphore::new(config.bounds.streams_max));

@@ -41,6 +41,8 @@ pub(crate) const HEARTBEAT_SHARED: Duration = Duration::from_millis(500);
 /// Largest heartbeat answer that is read.
 pub(crate) const HEARTBEAT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Most that is read from an upstream's connection at once, and its largest head.
+pub(crate) const UPSTREAM_BUFFER_BYTES: usize = 32 * 1024;
 /// Header lines of an answer.
 pub(crate) const UPSTREAM_HEADERS_MAX: usize = 256;
 /// Idle connections kept to the upstream, per worker.
