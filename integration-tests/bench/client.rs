@@ -128,7 +128,9 @@ impl Connection {
         while !answer.ended() {
             self.read(&mut answer, |sent_ns, read_ns| {
                 samples.tokens += 1;
-                samples.transit.extend(sent_ns.map(|sent_ns| read_ns.saturating_sub(sent_ns)));
+                samples
+                    .transit
+                    .extend(sent_ns.map(|sent_ns| read_ns.saturating_sub(sent_ns)));
                 if last_ns == 0 {
                     samples.first.push(read_ns - asked_ns);
                 } else {

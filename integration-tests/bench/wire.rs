@@ -26,7 +26,11 @@ pub(crate) struct Events {
 
 impl Events {
     /// Takes the next bytes of the body and calls `token` with the send time of each content token completed by them.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(Option<u64>)) -> Result<(), Failure> {
+    pub(crate) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        token: &mut impl FnMut(Option<u64>),
+    ) -> Result<(), Failure> {
         while let Some(at) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
                 self.take_line(&bytes[..at], token)?;
@@ -95,7 +99,11 @@ fn stamp(line: &[u8]) -> Result<Option<u64>, Failure> {
     if digits == 0 || !before.ends_with(b"\"t\":") {
         return Ok(None);
     }
-    Ok(Some(number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))))
+    Ok(Some(
+        number
+            .iter()
+            .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')),
+    ))
 }
 
 fn excerpt(line: &[u8]) -> String {
@@ -140,7 +148,11 @@ impl Answer {
     }
 
     /// Takes the next bytes from the socket; `token` as in [`Events::feed`].
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], token: &mut impl FnMut(Option<u64>)) -> Result<(), Failure> {
+    pub(crate) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        token: &mut impl FnMut(Option<u64>),
+    ) -> Result<(), Failure> {
         while let Some(&first) = bytes.first() {
             match self.place {
                 Place::Head => bytes = self.take_head(bytes)?,

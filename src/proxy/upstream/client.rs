@@ -5,7 +5,9 @@
 //! read are seen together, and an idle connection costs no wake-up. Each worker has its own pool.
 
 use super::base::BaseUrl;
-use crate::limits::{UPSTREAM_BUFFER_BYTES, UPSTREAM_HEADERS_MAX, UPSTREAM_IDLE, UPSTREAM_IDLE_CONNECTIONS_MAX};
+use crate::limits::{
+    UPSTREAM_BUFFER_BYTES, UPSTREAM_HEADERS_MAX, UPSTREAM_IDLE, UPSTREAM_IDLE_CONNECTIONS_MAX,
+};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
@@ -134,7 +136,9 @@ impl UpstreamClient {
         // Nagle's algorithm and delayed ACKs cost 40 ms on the first token of two known gateways.
         stream.set_nodelay(true).map_err(SendError::Connect)?;
         let mut builder = Builder::new();
-        builder.max_headers(UPSTREAM_HEADERS_MAX).max_buf_size(UPSTREAM_BUFFER_BYTES);
+        builder
+            .max_headers(UPSTREAM_HEADERS_MAX)
+            .max_buf_size(UPSTREAM_BUFFER_BYTES);
         let (sender, connection) = builder
             .handshake(TokioIo::new(stream))
             .await
