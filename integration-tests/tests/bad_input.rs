@@ -200,14 +200,6 @@ async fn smuggling_never_reaches_the_upstream() {
     let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
     let cases = [
         (
-            "CL and TE",
-            format!("{head}content-length: {n}\r\ntransfer-encoding: chunked\r\n\r\n{chunked}"),
-        ),
-        (
-            "TE and CL",
-            format!("{head}transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n{chunked}"),
-        ),
-        (
             "two CLs that differ",
             format!("{head}content-length: {n}\r\ncontent-length: 3\r\n\r\n{body}"),
         ),
@@ -292,6 +284,35 @@ async fn smuggling_never_reaches_the_upstream() {
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     assert_unharmed(&upstream, &mut aegis, 0).await;
+}
+
+/// RFC 9112 §6.1 leaves a choice for a request with both framings: refuse it, or follow Transfer-Encoding and close. The
+/// HTTP library does the latter. What matters is that the server behind sees one framing, and nothing after the body.
+#[tokio::test]
+async fn a_request_with_both_framings_has_one_behind_the_proxy() {
+    let (upstream, mut aegis) = pair("").await;
+    let body = r#"{"stream":true,"messages":[]}"#;
+    let n = body.len();
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
+    let chunked = format!("{n:x}\r\n{body}\r\n0\r\n\r\n{smuggled}");
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+    for framings in [
+        format!("content-length: {n}\r\ntransfer-encoding: chunked"),
+        "transfer-encoding: chunked\r\ncontent-length: 3".to_owned(),
+    ] {
+        let before = upstream.seen().len();
+        let bytes = format!("{head}{framings}\r\n\r\n{chunked}");
+        let answer = client::send_raw(aegis.addr(), bytes.as_bytes(), Manner::default()).await;
+        show("both framings", &answer);
+        assert_eq!(answer.header("connection"), Some("close"), "{answer}");
+        let seen = upstream.seen();
+        assert_eq!(seen.len(), before + 1, "only the request itself");
+        let request = &seen[before];
+        assert_eq!((request.target.as_str(), request.body.as_slice()), (CHAT, body.as_bytes()));
+        assert_eq!(request.header("transfer-encoding"), None);
+        assert_eq!(request.header("content-length"), Some(n.to_string().as_str()));
+    }
+    assert!(aegis.is_running());
 }
 
 #[tokio::test]

@@ -131,6 +131,8 @@ impl Outcome {
 pub fn decide(finding: &Finding, policy: &Policy) -> Outcome {
     let wanted = wanted(finding);
     let decision = match (wanted, policy.on_unavailable) {
+        // A stream that broke off cannot go on: passing over it would make it look whole.
+        (Decision::Repair | Decision::Correct, _) if finding.code == Code::UpstreamLost => Decision::Cut,
         (Decision::Repair | Decision::Correct, OnUnavailable::Cut) => Decision::Cut,
         (Decision::Repair | Decision::Correct, OnUnavailable::Note) => Decision::Pass,
         (other, _) => other,
@@ -157,6 +159,19 @@ mod tests {
             detail: String::new(),
             excerpt: String::new(),
         }
+    }
+
+    #[test]
+    fn a_lost_stream_is_never_passed_over() {
+        let policy = Policy {
+            on_unavailable: OnUnavailable::Note,
+            ..Policy::default()
+        };
+        let lost = Finding {
+            code: Code::UpstreamLost,
+            ..finding(Action::Correct)
+        };
+        assert_eq!(decide(&lost, &policy).decision, Decision::Cut);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 /// The body of an answer, with the place it takes among the requests in progress.
 pub(crate) struct ClientBody {
     kind: Kind,
+    /// The body broke; said at the next poll.
+    broken: Option<Cause>,
     /// Given back when the body is dropped, not when the head is sent.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -30,6 +32,7 @@ impl ClientBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Whole(Full::new(bytes.into())),
+            broken: None,
             _place: None,
         }
     }
@@ -37,6 +40,7 @@ impl ClientBody {
     pub(crate) fn guarded(body: GuardedBody) -> Self {
         Self {
             kind: Kind::Guarded(Box::new(body)),
+            broken: None,
             _place: None,
         }
     }
@@ -44,6 +48,7 @@ impl ClientBody {
     pub(crate) fn passed(body: PassedBody) -> Self {
         Self {
             kind: Kind::Passed(Box::new(body)),
+            broken: None,
             _place: None,
         }
     }
@@ -62,11 +67,23 @@ impl Body for ClientBody {
     type Error = Cause;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        if let Some(cause) = this.broken.take() {
+            return Poll::Ready(Some(Err(cause)));
+        }
+        let frame = match &mut this.kind {
             Kind::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Guarded(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Kind::Passed(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Err(cause))) = frame {
+            // An error makes the server drop what it has not written yet. Waiting once lets it write that first, so the
+            // client gets every byte that was released before the connection breaks.
+            this.broken = Some(cause);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -46,27 +46,32 @@ impl Session {
 
     /// The upstream stalled before it sent a head: a failure, unless the policy passes over it.
     pub(super) fn stalled_before_head(&self, stalled: &Stalled) -> Result<(), Failure> {
-        let guard = &self.app.config.guard;
-        let policy = guard.rulebook.policy(stalled.code);
-        if !policy.enabled {
+        if !self.app.config.guard.rulebook.policy(stalled.code).enabled {
             return Ok(());
         }
+        match self.settle(stalled.code, &stalled.detail) {
+            true => Err(Failure::new(stalled.code, stalled.detail.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// Records a fault of an answer of which the client has nothing yet. Whether the policy keeps the answer back.
+    pub(super) fn settle(&self, code: Code, detail: &str) -> bool {
+        let guard = &self.app.config.guard;
+        let policy = guard.rulebook.policy(code);
         let finding = Finding {
-            code: stalled.code,
+            code,
             severity: policy.severity,
             action: policy.action,
             lane: None,
             offset: 0,
             span: 0..0,
-            detail: stalled.detail.clone(),
+            detail: detail.to_owned(),
             excerpt: String::new(),
         };
         let outcome = decide(&finding, &guard.policy);
         self.record(None, &Incident::new(finding, outcome, 0));
-        if outcome.takes_effect() {
-            return Err(Failure::new(stalled.code, stalled.detail.clone()));
-        }
-        Ok(())
+        outcome.takes_effect()
     }
 }
 
