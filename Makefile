@@ -65,8 +65,14 @@ fuzz: cargo ## run each fuzz target for FUZZ_SECONDS; needs a nightly compiler
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --root $(TOOLS_DIR)/cargo cargo-fuzz
 	cd integration-tests && for target in $$(cargo +nightly fuzz list); do \
 	    echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
-	    cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	    mkdir -p "fuzz/corpus/$$target"; \
+	    cargo +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+	        -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048; \
 	done
+
+.PHONY: microbench
+microbench: cargo ## time one frame and one token in the core: parser, rules, relay
+	cargo bench --locked --package aegis-core
 
 .PHONY: fmt
 fmt: cargo ## format the Rust sources

@@ -308,7 +308,10 @@ async fn a_request_with_both_framings_has_one_behind_the_proxy() {
         let seen = upstream.seen();
         assert_eq!(seen.len(), before + 1, "only the request itself");
         let request = &seen[before];
-        assert_eq!((request.target.as_str(), request.body.as_slice()), (CHAT, body.as_bytes()));
+        assert_eq!(
+            (request.target.as_str(), request.body.as_slice()),
+            (CHAT, body.as_bytes())
+        );
         assert_eq!(request.header("transfer-encoding"), None);
         assert_eq!(request.header("content-length"), Some(n.to_string().as_str()));
     }

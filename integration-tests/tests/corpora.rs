@@ -241,6 +241,8 @@ struct Tally {
     answers: usize,
     loops: usize,
     found: usize,
+    /// Answers with a label that were not flagged.
+    missed: Vec<String>,
     /// Answers that have no label and were flagged nevertheless.
     others: Vec<String>,
 }
@@ -301,6 +303,7 @@ fn loops_of_real_models_are_found_soon_and_seldom_elsewhere() {
                 delays.extend(delay(answer, flag.offset));
             }
             Some(_) => tally.others.push(answer.id.clone()),
+            None if answer.looping => tally.missed.push(answer.id.clone()),
             None => {}
         }
     }
@@ -340,6 +343,8 @@ fn report(models: &BTreeMap<&str, Tally>, delays: &mut [i64]) {
     );
     let strong = models.iter().filter(|(model, _)| is_strong(model));
     let flagged: Vec<&String> = strong.flat_map(|(_, t)| &t.others).collect();
+    let missed: Vec<&String> = models.values().flat_map(|t| &t.missed).collect();
+    println!("missed: {missed:?}");
     println!("flags on answers of strong models that have no label: {flagged:?}");
     assert!(recall >= 0.95, "recall {recall:.4}");
     assert!(median <= 200, "median delay {median} characters");
