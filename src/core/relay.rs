@@ -15,7 +15,7 @@ use crate::decide::{Finding, Mode, decide};
 use crate::dialect::{Dialect, Template};
 use crate::error::Code;
 use crate::incident::Incident;
-use crate::limits::OUTPUT_BYTES_MAX;
+use crate::limits::{FINDINGS_MAX, OUTPUT_BYTES_MAX};
 use crate::request::RequestFacts;
 use crate::ring::Ring;
 use crate::sentinel::{Mark, Sentinel};
@@ -63,6 +63,7 @@ pub struct Relay {
     held: VecDeque<HeldFrame>,
     out: VecDeque<Bytes>,
     incidents: Vec<Incident>,
+    recorded: usize,
     heartbeat_wanted: bool,
     end: Option<End>,
     /// `[DONE]` was seen.
@@ -105,6 +106,7 @@ impl Relay {
             held: VecDeque::new(),
             out: VecDeque::new(),
             incidents: Vec::new(),
+            recorded: 0,
             heartbeat_wanted: false,
             end: None,
             done: false,
@@ -343,8 +345,12 @@ impl Relay {
         let outcome = decide(&finding, &self.guard.policy);
         let message = format!("Aegis ended this answer: {} ({}).", finding.detail, finding.code);
         let code = finding.code;
-        self.incidents
-            .push(Incident::new(finding, outcome, self.ring.released()));
+        // What changes the stream is always recorded; what does not could otherwise go on without end.
+        if outcome.takes_effect() || self.recorded < FINDINGS_MAX {
+            self.recorded += 1;
+            self.incidents
+                .push(Incident::new(finding, outcome, self.ring.released()));
+        }
         if outcome.takes_effect() {
             self.held.clear();
             self.ring.discard();

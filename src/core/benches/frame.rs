@@ -30,16 +30,16 @@ fn frames(c: &mut Criterion) {
     let mut group = c.benchmark_group("frame");
     group.throughput(Throughput::Elements(1));
     group.bench_function("sse_fast_path", |b| {
-        b.iter(|| parse(black_box(&second)).unwrap().unwrap())
+        b.iter(|| parse(black_box(&second)).unwrap().unwrap());
     });
     group.bench_function("sse_eventsource_stream", |b| {
         b.iter(|| parse_any(black_box(&second)).unwrap().unwrap());
     });
     group.bench_function("dialect_by_template", |b| {
-        b.iter(|| template.read(black_box(&second)).unwrap())
+        b.iter(|| template.read(black_box(&second)).unwrap());
     });
     group.bench_function("dialect_parsed", |b| {
-        b.iter(|| Dialect::Chat.frame(black_box(&second)).unwrap())
+        b.iter(|| Dialect::Chat.frame(black_box(&second)).unwrap());
     });
     group.bench_function("dialect_parsed_and_learned", |b| {
         b.iter(|| {

@@ -384,6 +384,15 @@ fn a_full_ring_follows_on_failure() {
 }
 
 #[test]
+fn incidents_that_change_nothing_are_bounded() {
+    let odd = "data: {\"choices\":7}\n\n".repeat(1000);
+    let mut relay = relay(Policy::default(), false);
+    let (out, incidents) = run(&mut relay, &odd);
+    assert!(out.starts_with(&odd) && out.contains("A204_upstream_lost"));
+    assert_eq!(incidents.len(), FINDINGS_MAX + 1, "and the one that ends it");
+}
+
+#[test]
 fn silence_asks_and_death_cuts() {
     let settings = StallSettings {
         after: Duration::from_secs(3),
