@@ -6,6 +6,9 @@
 /// tool call or logprobs stays far below this.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Lines of one SSE event that are read. The parser's cost grows with their square.
+pub const FRAME_LINES_MAX: usize = 4096;
+
 /// Bytes a stream may hold back (a tool call that is not whole yet, a phrase that may still complete).
 pub const RING_BYTES_MAX: usize = 16 * 1024 * 1024;
 

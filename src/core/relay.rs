@@ -73,6 +73,8 @@ pub struct Relay {
     silent_error: Option<String>,
     /// A204 was raised; in shadow mode the stream goes on after it.
     lost_noted: bool,
+    /// A frame could not be read.
+    unreadable: bool,
     /// Nothing is held any more: shadow mode, or a failure under `on_failure = "open"`.
     holds_off: bool,
     /// Frames can no longer be told apart; bytes pass as they come.
@@ -113,6 +115,7 @@ impl Relay {
             error_seen: false,
             silent_error: None,
             lost_noted: false,
+            unreadable: false,
             unframed: false,
             model: None,
             ends: Vec::new(),
@@ -150,6 +153,9 @@ impl Relay {
             let finding = self.stream_finding(Code::FrameTooLarge, error.to_string());
             if !self.settle(finding) {
                 self.unframed = true;
+                // Neither tokens nor the finish can be seen from here on.
+                self.clock = None;
+                self.lost_noted = true;
                 self.pass_all();
             }
         } else if !self.held.is_empty() && self.ring.held_bytes() > self.guard.limits.ring_bytes_max as u64 {
@@ -167,7 +173,7 @@ impl Relay {
             return;
         }
         let broken = matches!(how, UpstreamEnd::Broken(_)) && !self.done;
-        let complete = self.sentinel.finished() && !broken;
+        let complete = self.complete() && !broken;
         let mut findings = Vec::new();
         if complete {
             self.sentinel.close(&mut findings);
@@ -325,6 +331,12 @@ impl Relay {
         let wanted = self.guard.rulebook.policy(Code::UpstreamLost).enabled && !self.lost_noted;
         self.lost_noted |= wanted;
         wanted.then(|| self.stream_finding(Code::UpstreamLost, detail))
+    }
+
+    /// Whether the answer came to its end. A finish that stood in a frame which could not be read, and which the policy
+    /// let pass, shows only by the `[DONE]` after it.
+    fn complete(&self) -> bool {
+        self.sentinel.finished() || self.done && self.unreadable
     }
 
     fn how_lost(&self, how: &UpstreamEnd) -> String {

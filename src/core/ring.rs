@@ -57,18 +57,25 @@ impl Ring {
     /// The bytes of `start..end`: the chunk's own memory when one chunk holds them all, else a copy.
     #[must_use]
     pub fn bytes(&self, start: u64, end: u64) -> Bytes {
-        let mut base = self.released;
-        let mut parts = BytesMut::new();
-        for chunk in &self.chunks {
-            let next = base + chunk.len() as u64;
-            if next > start && base < end {
-                let from = start.saturating_sub(base) as usize;
-                let to = (end - base).min(chunk.len() as u64) as usize;
-                if base <= start && end <= next {
-                    return chunk.slice(from..to);
-                }
-                parts.extend_from_slice(&chunk[from..to]);
+        // What is asked for is the newest frame, while what is held lies before it: search from the back.
+        let mut base = self.written;
+        let mut first = self.chunks.len();
+        for (index, chunk) in self.chunks.iter().enumerate().rev() {
+            first = index;
+            base -= chunk.len() as u64;
+            if base <= start {
+                break;
             }
+        }
+        let mut parts = BytesMut::new();
+        for chunk in self.chunks.range(first..) {
+            let next = base + chunk.len() as u64;
+            let from = start.saturating_sub(base) as usize;
+            let to = end.saturating_sub(base).min(chunk.len() as u64) as usize;
+            if base <= start && end <= next {
+                return chunk.slice(from..to);
+            }
+            parts.extend_from_slice(&chunk[from.min(to)..to]);
             if next >= end {
                 break;
             }

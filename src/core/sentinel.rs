@@ -89,7 +89,7 @@ impl Sentinel {
 
     /// A choice is finished: all its lanes end.
     pub fn finish(&mut self, choice: u32, reason: FinishReason, findings: &mut Vec<Finding>) {
-        if self.finishes.iter().any(|(c, _)| *c == choice) {
+        if self.finishes.len() >= LANES_MAX || self.finishes.iter().any(|(c, _)| *c == choice) {
             return;
         }
         self.finishes.push((choice, reason));

@@ -36,6 +36,8 @@ impl Default for StallSettings {
 pub enum Heartbeat {
     /// `/health` failed; why.
     Dead(String),
+    /// `/health` took too long; how. A server whose threads all serve waiting clients does that, too.
+    Unanswered(String),
     /// `/health` answers, and the server cannot or will not say what its slots do.
     Alive,
     /// At least one slot works. `work` changes when any slot read prompt tokens or decoded one.
@@ -120,6 +122,14 @@ impl StallClock {
         true
     }
 
+    /// The question was dropped before its answer came: it will be asked again.
+    pub fn unasked(&mut self, now: Instant) {
+        if self.asking {
+            self.asking = false;
+            self.ask_at = now + self.patience();
+        }
+    }
+
     /// The upstream's answer. Ignored when tokens came meanwhile.
     pub fn heartbeat(&mut self, now: Instant, answer: &Heartbeat) -> Option<Stalled> {
         if !self.asking {
@@ -129,6 +139,7 @@ impl StallClock {
         let silence = now.saturating_duration_since(self.progress_at);
         match answer {
             Heartbeat::Dead(why) => return Some(self.stalled(silence, why)),
+            Heartbeat::Unanswered(why) => return self.strike(now, silence, why, self.patience()),
             Heartbeat::Alive if silence >= self.settings.silence_max => {
                 return Some(self.stalled(silence, "the server is up but cannot say what it is doing"));
             }
@@ -225,6 +236,26 @@ mod tests {
             .heartbeat(t0 + 1002 * 60 * S, &Heartbeat::Busy { work: 999 })
             .unwrap();
         assert!(end.detail.contains("none moves"));
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_gets_as_many_looks() {
+        let (mut clock, t0) = clock();
+        let late = Heartbeat::Unanswered("late".into());
+        for i in 1..3 {
+            assert!(clock.due(t0 + i * 60 * S));
+            assert_eq!(clock.heartbeat(t0 + i * 60 * S, &late), None);
+        }
+        assert!(clock.due(t0 + 180 * S));
+        assert!(clock.heartbeat(t0 + 180 * S, &late).is_some());
+    }
+
+    #[test]
+    fn a_question_that_was_dropped_is_asked_again() {
+        let (mut clock, t0) = clock();
+        assert!(clock.due(t0 + 60 * S));
+        clock.unasked(t0 + 61 * S);
+        assert_eq!(clock.deadline(), Some(t0 + 121 * S));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub fn judge(guard: &Guard, dialect: Dialect, request: Arc<RequestFacts>, body: 
             for (choice, reason) in &facts.finishes {
                 sentinel.finish(*choice, *reason, &mut findings);
             }
+            sentinel.close(&mut findings);
             judged.model = facts.model.map(std::borrow::Cow::into_owned);
         }
         Err(error) => {

@@ -6,7 +6,7 @@ use crate::http::stack;
 use crate::incidents::IncidentLog;
 use crate::limits::{DRAIN_LAST_WORDS, HANDOVER_MAX};
 use crate::upstream::client::UpstreamClient;
-use crate::upstream::pulse::Pulse;
+use crate::upstream::pulse::{LastBytes, Pulse};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,11 +23,18 @@ pub(crate) struct App {
     pub(crate) upstream_name: String,
     pub(crate) client: Arc<UpstreamClient>,
     pub(crate) pulse: Pulse,
+    /// When the upstream last sent something.
+    pub(crate) bytes: Arc<LastBytes>,
     pub(crate) incidents: Arc<IncidentLog>,
     /// Places for requests in progress, shared by all workers.
     pub(crate) places: Arc<Semaphore>,
     /// Streams that still run must end now.
     pub(crate) abort: CancellationToken,
+}
+
+/// The error, with what it is about.
+fn named(error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// A running proxy.
@@ -41,8 +48,19 @@ pub(crate) struct Proxy {
     config: Arc<Config>,
 }
 
+/// Runs `main` on an event loop, and does not wait for threads that are still busy when it is over.
+///
+/// # Errors
+/// Those of `main`, or of making the loop.
+pub(crate) fn run<T>(main: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = event_loop()?;
+    let result = runtime.block_on(main);
+    runtime.shutdown_background();
+    result
+}
+
 /// An event loop for one thread: no token ever crosses threads, so none costs a wake-up of another core.
-pub(crate) fn event_loop() -> io::Result<Runtime> {
+fn event_loop() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
@@ -54,10 +72,14 @@ impl Proxy {
     pub(crate) fn start(config: Config) -> io::Result<Self> {
         server::prepare_process();
         let config = Arc::new(config);
-        let incidents = Arc::new(IncidentLog::open(&config.incidents)?);
+        let incidents =
+            IncidentLog::open(&config.incidents).map_err(|error| named(&error, "incidents.file"))?;
+        let incidents = Arc::new(incidents);
         let places = Arc::new(Semaphore::new(config.bounds.streams_max));
+        let bytes = Arc::new(LastBytes::new());
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let listener = std::net::TcpListener::bind(config.listen)?;
+        let listener = std::net::TcpListener::bind(config.listen)
+            .map_err(|error| named(&error, &config.listen.to_string()))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
 
@@ -67,12 +89,17 @@ impl Proxy {
             let (sender, connections) = mpsc::channel(HANDOVER_MAX);
             workers.push(sender);
             let (runtime, config, drain) = (event_loop()?, Arc::clone(&config), drain.clone());
-            let (incidents, places, abort) = (Arc::clone(&incidents), Arc::clone(&places), abort.clone());
+            let (incidents, places, abort, bytes) = (
+                Arc::clone(&incidents),
+                Arc::clone(&places),
+                abort.clone(),
+                Arc::clone(&bytes),
+            );
             let thread = std::thread::Builder::new().name(format!("aegis-worker-{number}"));
             threads.push(thread.spawn(move || {
                 runtime.block_on(async move {
                     let client = Arc::new(UpstreamClient::new(&config.upstream, config.bounds.connect));
-                    let pulse = Pulse::new(Arc::clone(&client), config.upstream.clone());
+                    let pulse = Pulse::new(Arc::clone(&client), config.upstream.clone(), Arc::clone(&bytes));
                     let upstream_name = config.upstream.to_string();
                     let bounds = config.bounds;
                     let app = Arc::new(App {
@@ -80,6 +107,7 @@ impl Proxy {
                         upstream_name,
                         client,
                         pulse,
+                        bytes,
                         incidents,
                         places,
                         abort,

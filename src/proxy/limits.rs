@@ -21,6 +21,10 @@ pub(crate) const H2_STREAMS_MAX: u32 = 256;
 
 /// How long a client may take to send its head.
 pub(crate) const HEADER_READ: Duration = Duration::from_secs(30);
+/// Pause between looks at a client that has begun HTTP/2's preface and not ended it.
+pub(crate) const FIRST_WORDS_PAUSE: Duration = Duration::from_millis(20);
+/// An HTTP/2 connection is asked this often whether it is alive, and given as long to answer.
+pub(crate) const H2_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a client may take to send the body of a guarded call.
 pub(crate) const REQUEST_BODY: Duration = Duration::from_secs(60);
 /// How long the upstream may take to accept a connection.
@@ -34,8 +38,12 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 /// After the drain: how long the last error events may take to leave.
 pub(crate) const DRAIN_LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How long `/health` and `/slots` may take; longer means dead, or unable to say.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long `/health` may take; it is answered without the model.
+pub(crate) const HEALTH: Duration = Duration::from_secs(2);
+/// How long `/slots` may take; it waits for the batch that is being computed.
+pub(crate) const SLOTS: Duration = Duration::from_secs(5);
+/// A server that sent bytes within this time is not dead, though its `/health` is late.
+pub(crate) const BYTES_RECENT: Duration = Duration::from_secs(5);
 /// One heartbeat serves all streams that ask within this time.
 pub(crate) const HEARTBEAT_SHARED: Duration = Duration::from_millis(500);
 /// Largest heartbeat answer that is read.

@@ -26,7 +26,7 @@ struct Chunk<'a> {
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(default)]
-    index: u32,
+    index: Option<u32>,
     #[serde(borrow, default)]
     delta: Option<Message<'a>>,
     #[serde(borrow, default)]
@@ -80,14 +80,13 @@ pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
         ..FrameFacts::default()
     };
     for choice in chunk.choices.unwrap_or_default() {
+        let index = choice.index.unwrap_or(0);
         if let Some(message) = choice.delta.or(choice.message) {
-            read_message(choice.index, message, &mut facts);
+            read_message(index, message, &mut facts);
         }
         // Some servers write an empty reason into every chunk.
         if let Some(reason) = choice.finish_reason.filter(|r| !r.0.is_empty()) {
-            facts
-                .finishes
-                .push((choice.index, FinishReason::parse(&reason.0)));
+            facts.finishes.push((index, FinishReason::parse(&reason.0)));
             facts.progress = true;
         }
     }

@@ -39,9 +39,9 @@ pub(super) fn error_message(json: &str) -> Option<String> {
     inner.get("message").unwrap_or(inner).as_str().map(str::to_owned)
 }
 
-/// The message of an `error` member; any non-null value counts as an error.
+/// The message of an `error` member. What the SDKs do not take for an error (null, false, empty) is none here either.
 pub(super) fn error_of(raw: Option<&RawValue>) -> Option<String> {
-    let raw = raw.filter(|r| r.get() != "null")?;
+    let raw = raw.filter(|r| !matches!(r.get(), "null" | "false" | "0" | "\"\"" | "[]" | "{}"))?;
     Some(error_message(raw.get()).unwrap_or_else(|| raw.get().chars().take(200).collect()))
 }
 

@@ -22,6 +22,11 @@ impl Relay {
         match facts {
             Ok(facts) => self.on_facts(now, facts, &mut findings),
             Err(error) => {
+                self.unreadable = true;
+                if let Some(clock) = &mut self.clock {
+                    // It cannot be read, but something came.
+                    clock.progress(now, true);
+                }
                 let detail = format!("a frame is {error}");
                 findings.push(self.sentinel.failure(Code::UndecodableFrame, None, start, detail));
             }
@@ -56,7 +61,7 @@ impl Relay {
         if facts.silent_error.is_some() {
             self.silent_error = facts.silent_error;
         }
-        if facts.done && !self.error_seen && facts.error.is_none() && !self.sentinel.finished() {
+        if facts.done && !self.error_seen && facts.error.is_none() && !self.complete() {
             // Clients stop reading at [DONE]: an error after it would be seen by nobody.
             findings.extend(self.lost(self.how_lost(&UpstreamEnd::Eof)));
         }

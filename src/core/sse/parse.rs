@@ -1,9 +1,11 @@
 //! Reads one whole frame. `eventsource-stream` is the parser; the one-line `data:` frame that makes up nearly all
 //! of a token stream has a fast path that gives the same answer without it.
 
+use crate::limits::FRAME_LINES_MAX;
 use eventsource_stream::{EventStreamError, Eventsource};
 use futures_core::Stream;
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -53,13 +55,23 @@ fn plain_data(frame: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// [`Unreadable`] when the frame is not UTF-8 or the crate refuses it.
 pub fn parse_any(frame: &[u8]) -> Result<Option<Event<'static>>, Unreadable> {
-    // The crate panics on a BOM that is split from its text, so the BOM never reaches it.
-    let frame = frame.strip_prefix(BOM).unwrap_or(frame);
+    // The crate panics on a BOM in places where it does not expect one, so none ever reaches it.
+    let mut frame = frame;
+    while let Some(rest) = frame.strip_prefix(BOM) {
+        frame = rest;
+    }
     if frame.iter().all(|b| matches!(b, b'\n' | b'\r')) {
         return Ok(None);
     }
     if let Err(error) = std::str::from_utf8(frame) {
         return Err(Unreadable(format!("not UTF-8: {error}")));
+    }
+    // The crate moves the rest of the frame once per line.
+    let lines = memchr::memchr2_iter(b'\n', b'\r', frame)
+        .take(FRAME_LINES_MAX + 1)
+        .count();
+    if lines > FRAME_LINES_MAX {
+        return Err(Unreadable(format!("longer than {FRAME_LINES_MAX} lines")));
     }
     let mut whole = frame.to_vec();
     if frame.ends_with(b"\r") {
@@ -67,8 +79,13 @@ pub fn parse_any(frame: &[u8]) -> Result<Option<Event<'static>>, Unreadable> {
         whole.push(b'\n');
     }
     let mut stream = pin!(Once(Some(whole)).eventsource());
-    match stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Some(Ok(event))) => Ok(Some(Event {
+    // A foreign parser on foreign bytes: if it panics all the same, the frame is unreadable and nothing else happens.
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop()))
+    }));
+    match polled {
+        Err(_) => Err(Unreadable("one that the event parser fails on".to_owned())),
+        Ok(Poll::Ready(Some(Ok(event)))) => Ok(Some(Event {
             // The crate fills in the default name of the specification.
             name: if event.event == "message" {
                 Cow::Borrowed("")
@@ -77,9 +94,9 @@ pub fn parse_any(frame: &[u8]) -> Result<Option<Event<'static>>, Unreadable> {
             },
             data: Cow::Owned(event.data),
         })),
-        Poll::Ready(None) | Poll::Pending => Ok(None),
-        Poll::Ready(Some(Err(EventStreamError::Transport(never)))) => match never {},
-        Poll::Ready(Some(Err(error))) => Err(Unreadable(error.to_string())),
+        Ok(Poll::Ready(None) | Poll::Pending) => Ok(None),
+        Ok(Poll::Ready(Some(Err(EventStreamError::Transport(never))))) => match never {},
+        Ok(Poll::Ready(Some(Err(error)))) => Err(Unreadable(error.to_string())),
     }
 }
 
@@ -111,6 +128,8 @@ mod tests {
         assert_eq!(data("data: x\r\n\r").as_deref(), Some("x"));
         assert_eq!(data("data: a\ndata: b\n\n").as_deref(), Some("a\nb"));
         assert_eq!(data("\u{feff}data: x\n\n").as_deref(), Some("x"));
+        assert_eq!(data("\u{feff}\u{feff}data: x\n\n").as_deref(), Some("x"));
+        assert!(parse("data: \n".repeat(FRAME_LINES_MAX + 1).as_bytes()).is_err());
         assert_eq!(data(":\n\n"), None);
         assert_eq!(data(": ping - 12:00\r\n\r\n"), None);
         assert_eq!(data("\n"), None);

@@ -1,6 +1,6 @@
 //! `aegis demo`
 
-use crate::app::{Proxy, event_loop};
+use crate::app::{self, Proxy};
 use crate::cli::DemoArgs;
 use crate::config::Config;
 use crate::demo;
@@ -13,8 +13,7 @@ use tokio::net::TcpListener;
 /// Starts a faulty primary with the proxy in front of it, shows the tour, and stays up.
 pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     telemetry::start("error", false);
-    let result = event_loop().and_then(|runtime| runtime.block_on(show(args.once)));
-    match result {
+    match app::run(show(args.once)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! `aegis serve`
 
 use super::{BAD_INPUT, load};
-use crate::app::{Proxy, event_loop};
+use crate::app::{self, Proxy};
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::telemetry;
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::start(&config.log_level, config.log_json);
-    match event_loop().and_then(|runtime| runtime.block_on(serve(config))) {
+    match app::run(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("aegis cannot run: {error}");
@@ -45,9 +45,7 @@ fn configure(args: &ServeArgs) -> Result<Config, ExitCode> {
 async fn serve(config: Config) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listen = config.listen;
-    let proxy =
-        Proxy::start(config).map_err(|error| io::Error::new(error.kind(), format!("{listen}: {error}")))?;
+    let proxy = Proxy::start(config)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "aegis listening on http://{}", proxy.addr())?;
     stdout.flush()?;

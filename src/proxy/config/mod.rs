@@ -167,6 +167,10 @@ fn read(mut root: Section<'_>) -> Config {
         "info".to_owned(),
         "a filter such as \"info\" or \"aegis=debug\"",
     );
+    if let Err(error) = log_level.parse::<tracing_subscriber::filter::Targets>() {
+        let remedy = "Write a level such as \"info\", or targets such as \"info,aegis=debug\".";
+        section.problem("level", Some(format!("{log_level:?}")), error.to_string(), remedy);
+    }
     let log_json: bool = section.read("json", false, "true or false");
     section.finish();
 

@@ -136,24 +136,25 @@ impl<'p> Section<'p> {
                     key,
                     Some(shown(&value)),
                     format!("must be {wanted}"),
-                    "Units stand in the key's name.",
+                    "Write a number within these bounds; its unit stands in the key's name.",
                 );
                 default
             }
         }
     }
 
-    /// A time in seconds, decimals allowed; more than 0 and at most a week.
+    /// A time in seconds, decimals allowed; from a hundredth to a week.
     pub(crate) fn seconds(&mut self, key: &str, default: Duration) -> Duration {
+        const LEAST_S: f64 = 0.01;
         const WEEK_S: f64 = 604_800.0;
         let Some(value) = self.take_raw(key) else {
             return default;
         };
         let seconds = value.as_float().or_else(|| value.as_integer().map(|n| n as f64));
-        match seconds.filter(|s| *s > 0.0 && *s <= WEEK_S) {
+        match seconds.filter(|s| (LEAST_S..=WEEK_S).contains(s)) {
             Some(s) => Duration::from_secs_f64(s),
             None => {
-                let reason = "must be a time in seconds, more than 0 and at most 604800";
+                let reason = "must be a time in seconds, from 0.01 to 604800";
                 self.problem(
                     key,
                     Some(shown(&value)),

@@ -2,7 +2,9 @@
 
 use super::stack::Stack;
 use crate::config::Bounds;
-use crate::limits::{ACCEPT_PAUSE, H2_STREAMS_MAX, HEADER_READ, HEADERS_MAX};
+use crate::limits::{
+    ACCEPT_PAUSE, FIRST_WORDS_PAUSE, H2_KEEP_ALIVE, H2_STREAMS_MAX, HEADER_READ, HEADERS_MAX,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -116,6 +118,8 @@ impl Worker {
             .http2()
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(self.bounds.header_bytes_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(H2_KEEP_ALIVE)
+            .keep_alive_timeout(H2_KEEP_ALIVE)
             .max_concurrent_streams(H2_STREAMS_MAX);
         builder
     }
@@ -128,7 +132,27 @@ fn prepare(stream: StdStream) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Waits until the client has said enough to tell HTTP/2 from HTTP/1.1: the HTTP library waits for that without a limit.
+async fn first_words(stream: &TcpStream) -> std::io::Result<()> {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut words = [0; PREFACE.len()];
+    loop {
+        let n = stream.peek(&mut words).await?;
+        if n == 0 || n == words.len() || !PREFACE.starts_with(&words[..n]) {
+            return Ok(());
+        }
+        tokio::time::sleep(FIRST_WORDS_PAUSE).await;
+    }
+}
+
 async fn serve(stream: TcpStream, builder: Builder<TokioExecutor>, stack: Stack, drain: CancellationToken) {
+    let spoken = tokio::select! {
+        () = drain.cancelled() => return,
+        spoken = tokio::time::timeout(HEADER_READ, first_words(&stream)) => spoken,
+    };
+    if !matches!(spoken, Ok(Ok(()))) {
+        return tracing::debug!("a client connected and said nothing");
+    }
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
     let mut connection = pin!(connection);
     let result = tokio::select! {

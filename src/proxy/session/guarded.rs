@@ -16,10 +16,12 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
+use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use uuid::Uuid;
@@ -75,8 +77,6 @@ impl Session {
     }
 }
 
-type PulseFuture = Pin<Box<dyn Future<Output = Heartbeat> + Send>>;
-
 /// The body of a guarded stream. Dropping it drops the upstream's body, which closes that connection and so frees
 /// the slot.
 pub(crate) struct GuardedBody {
@@ -86,7 +86,9 @@ pub(crate) struct GuardedBody {
     /// Set for the relay's deadline, or earlier: a token only moves the deadline, the timer is re-armed when it fires.
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
-    pulse: Option<PulseFuture>,
+    /// When the upstream last sent anything.
+    last_bytes: Instant,
+    pulse: Option<JoinHandle<Heartbeat>>,
     /// The waker that timer and shutdown signal know.
     registered: Option<Waker>,
     /// Frames of the upstream since it last had none.
@@ -98,11 +100,13 @@ pub(crate) struct GuardedBody {
 
 impl GuardedBody {
     pub(crate) fn new(session: Session, relay: Relay, upstream: UpstreamBody) -> Self {
-        let timer_at = relay.deadline().unwrap_or_else(far_away);
+        let now = Instant::now();
+        let timer_at = relay.deadline().unwrap_or(now + session.app.config.bounds.idle);
         Self {
             abort: Box::pin(session.app.abort.clone().cancelled_owned()),
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
             timer_at,
+            last_bytes: now,
             session,
             relay,
             upstream: Some(upstream),
@@ -134,7 +138,10 @@ impl GuardedBody {
             Poll::Ready(Some(Ok(frame))) => {
                 // Trailers concern the upstream's framing, which ends here.
                 if let Ok(data) = frame.into_data() {
-                    self.relay.on_bytes(Instant::now(), data);
+                    let now = Instant::now();
+                    self.last_bytes = now;
+                    self.session.app.bytes.note(now);
+                    self.relay_step(|relay| relay.on_bytes(now, data));
                 }
                 true
             }
@@ -156,7 +163,18 @@ impl GuardedBody {
 
     fn end(&mut self, how: &UpstreamEnd) {
         self.upstream = None;
-        self.relay.on_end(Instant::now(), how);
+        self.relay_step(|relay| relay.on_end(Instant::now(), how));
+    }
+
+    /// A defect in the relay ends this stream with a code; others, and the client's connection, are not touched.
+    fn relay_step(&mut self, step: impl FnOnce(&mut Relay)) {
+        // What the panic left half-changed is only ever asked to end.
+        if catch_unwind(AssertUnwindSafe(|| step(&mut self.relay))).is_err() {
+            self.relay.on_abort(
+                Code::RuleFailed,
+                "Aegis has a defect and could not check this answer",
+            );
+        }
     }
 
     /// Time, heartbeat and shutdown: looked at only when the upstream has nothing. `true` when something happened.
@@ -165,9 +183,10 @@ impl GuardedBody {
             return false;
         }
         if let Some(pulse) = &mut self.pulse
-            && let Poll::Ready(heartbeat) = pulse.as_mut().poll(cx)
+            && let Poll::Ready(heartbeat) = Pin::new(pulse).poll(cx)
         {
             self.pulse = None;
+            let heartbeat = heartbeat.unwrap_or_else(|error| Heartbeat::Unanswered(error.to_string()));
             self.relay.on_heartbeat(Instant::now(), &heartbeat);
             return true;
         }
@@ -179,13 +198,25 @@ impl GuardedBody {
             return true;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            let deadline = self.relay.deadline().unwrap_or_else(far_away);
-            if Instant::now() >= deadline {
-                self.relay.on_time(Instant::now());
-                self.arm(far_away());
-                return true;
+            let now = Instant::now();
+            match self.relay.deadline() {
+                Some(deadline) if now >= deadline => {
+                    self.relay.on_time(now);
+                    self.arm(now + self.session.app.config.bounds.idle);
+                    return true;
+                }
+                Some(deadline) => self.arm(deadline),
+                // Nobody watches for stalls (any more), or an answer is awaited: only silence itself has a limit.
+                None => {
+                    let idle = self.session.app.config.bounds.idle;
+                    if now >= self.last_bytes + idle {
+                        let detail = format!("the upstream sent nothing for {} s", idle.as_secs_f64());
+                        self.relay.on_abort(Code::UpstreamTimeout, &detail);
+                        return true;
+                    }
+                    self.arm(self.last_bytes + idle);
+                }
             }
-            self.arm(deadline);
         }
         self.registered = Some(cx.waker().clone());
         false
@@ -215,7 +246,9 @@ impl GuardedBody {
 
     fn start_pulse(&mut self) {
         let (app, key) = (Arc::clone(&self.session.app), self.session.key.clone());
-        self.pulse = Some(Box::pin(async move { app.pulse.take(key.as_ref()).await }));
+        // A task of its own, bounded by the heartbeat's limits: this body is not polled while its client does not read,
+        // and a heartbeat that waits for that would keep all others waiting.
+        self.pulse = Some(tokio::spawn(async move { app.pulse.take(key.as_ref()).await }));
     }
 
     fn record_incidents(&mut self) {
@@ -223,12 +256,6 @@ impl GuardedBody {
             self.session.record(self.relay.model(), &incident);
         }
     }
-}
-
-/// A deadline that is never reached.
-fn far_away() -> Instant {
-    const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + YEAR
 }
 
 impl Body for GuardedBody {
@@ -240,6 +267,10 @@ impl Body for GuardedBody {
         loop {
             if this.relay.has_incidents() {
                 this.record_incidents();
+            }
+            if this.relay.end().is_some() {
+                // The slot is freed before the last words leave, which a slow client may take its time to read.
+                this.upstream = None;
             }
             // A lone token leaves before the upstream is asked for more; in a burst the upstream is drained first,
             // within a bound.
@@ -254,7 +285,6 @@ impl Body for GuardedBody {
                 return this.poll_output();
             }
             if let Some(end) = this.relay.end() {
-                this.upstream = None;
                 return Poll::Ready(match end {
                     End::Clean => None,
                     End::Broken => Some(Err("the upstream's stream broke off".into())),

@@ -62,9 +62,9 @@ pub(crate) async fn serve(
         // The whole generation happens before the head: silence alone, on a server that is up, says nothing.
         patience.silence_max = session.app.config.bounds.first_byte;
     }
-    let mut clock = StallClock::new(patience, Instant::now());
-    let answer = await_head(&session, &mut clock, Request::from_parts(parts, body)).await?;
-    guard(session, dialect, clock, answer).await
+    let mut watch = Some(StallClock::new(patience, Instant::now()));
+    let answer = await_head(&session, &mut watch, Request::from_parts(parts, body)).await?;
+    guard(session, dialect, watch, answer).await
 }
 
 async fn read_body(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Failure> {
@@ -105,36 +105,51 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 }
 
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
-/// until a slot is free, so only a heartbeat can tell waiting from death.
+/// until a slot is free, so only a heartbeat can tell waiting from death. A stall that the policy passes over ends the
+/// watch, not the waiting.
 async fn await_head(
     session: &Session,
-    clock: &mut StallClock,
+    watch: &mut Option<StallClock>,
     request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Failure> {
     let app = &session.app;
     let first_byte = app.config.bounds.first_byte;
     let mut answer = pin!(app.client.send(request));
     let mut limit = pin!(tokio::time::sleep(first_byte));
+    let too_late = || {
+        let message = format!(
+            "the upstream sent no answer within {} s",
+            first_byte.as_secs_f64()
+        );
+        Failure::new(Code::UpstreamTimeout, message)
+    };
     loop {
-        let wake = clock.deadline().unwrap_or_else(|| Instant::now() + first_byte);
+        let asking_at = watch.as_ref().and_then(StallClock::deadline);
+        let wake = asking_at.unwrap_or_else(|| Instant::now() + first_byte);
         tokio::select! {
             biased;
             result = &mut answer => return result.map_err(|error| unreachable_upstream(app, &error)),
-            () = &mut limit => {
-                let message = format!("the upstream sent no answer within {} s", first_byte.as_secs_f64());
-                return Err(Failure::new(Code::UpstreamTimeout, message));
-            }
+            () = &mut limit => return Err(too_late()),
             () = tokio::time::sleep_until(wake.into()) => {}
         }
-        if clock.due(Instant::now()) {
-            let heartbeat = tokio::select! {
-                biased;
-                result = &mut answer => return result.map_err(|error| unreachable_upstream(app, &error)),
-                heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
-            };
-            if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
-                session.stalled_before_head(&stalled)?;
+        let Some(clock) = watch.as_mut().filter(|_| asking_at.is_some()) else {
+            continue;
+        };
+        if !clock.due(Instant::now()) {
+            continue;
+        }
+        let heartbeat = tokio::select! {
+            biased;
+            result = &mut answer => {
+                clock.unasked(Instant::now());
+                return result.map_err(|error| unreachable_upstream(app, &error));
             }
+            () = &mut limit => return Err(too_late()),
+            heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
+        };
+        if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
+            session.stalled_before_head(&stalled)?;
+            *watch = None;
         }
     }
 }
@@ -166,10 +181,11 @@ fn has_cause<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 's
 async fn guard(
     session: Session,
     dialect: Dialect,
-    clock: StallClock,
+    clock: Option<StallClock>,
     answer: Response<UpstreamBody>,
 ) -> Result<Response<ClientBody>, Failure> {
     let (mut head, body) = answer.into_parts();
+    passed::refuse_upgrade(head.status)?;
     // The upstream's own errors are the client's to see, as they are.
     if !head.status.is_success() {
         return Ok(passed::response(&session.app, head, body));
@@ -188,7 +204,7 @@ async fn guard(
                 .entry("x-accel-buffering")
                 .or_insert(HeaderValue::from_static("no"));
             let guard = Arc::clone(&session.app.config.guard);
-            let relay = Relay::new(guard, dialect, Arc::clone(&session.facts), Some(clock));
+            let relay = Relay::new(guard, dialect, Arc::clone(&session.facts), clock);
             Ok(Response::from_parts(
                 head,
                 ClientBody::guarded(GuardedBody::new(session, relay, body)),

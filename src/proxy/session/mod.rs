@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::rescue::Failure;
 use aegis_core::dialect::Dialect;
+use aegis_core::error::Code;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use std::future::Future;
@@ -16,6 +17,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower::Service;
+
+/// Said to clients whose answers outlast the drain.
+const SHUTTING_DOWN: &str = "Aegis is shutting down and the time to drain is over";
 
 /// Sends a request the way its path asks for.
 #[derive(Clone)]
@@ -29,6 +33,13 @@ impl Router {
     }
 }
 
+/// The dialect of a path as the upstream will understand it: servers decode `%63` and some ignore a second slash, so a
+/// path that is only spelled differently must not pass unchecked.
+fn dialect(path: &str) -> Option<Dialect> {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    Dialect::of_path(decoded.trim_end_matches('/'))
+}
+
 impl Service<Request<Incoming>> for Router {
     type Response = Response<ClientBody>;
     type Error = Failure;
@@ -40,11 +51,39 @@ impl Service<Request<Incoming>> for Router {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let app = Arc::clone(&self.app);
-        match Dialect::of_path(request.uri().path()) {
-            Some(dialect) if request.method() == Method::POST => {
-                Box::pin(intake::serve(app, dialect, request))
+        let abort = app.abort.clone();
+        let dialect = dialect(request.uri().path()).filter(|_| request.method() == Method::POST);
+        Box::pin(async move {
+            let answer = async {
+                match dialect {
+                    Some(dialect) => intake::serve(app, dialect, request).await,
+                    None => passed::serve(app, request).await,
+                }
+            };
+            // A request that has no head yet cannot be drained to its end either.
+            tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = abort.cancelled() => Err(Failure::new(Code::ShuttingDown, SHUTTING_DOWN)),
             }
-            _ => Box::pin(passed::serve(app, request)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_spellings_of_a_guarded_path_are_guarded() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/chat/%63ompletions",
+            "/v1/completions//",
+            "/%2fcompletions",
+        ] {
+            assert!(dialect(path).is_some(), "{path}");
         }
+        assert!(dialect("/v1/embeddings").is_none());
     }
 }

@@ -10,7 +10,7 @@ use aegis_core::error::Code;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::response::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -49,6 +49,7 @@ pub(crate) async fn serve(
     match tokio::time::timeout(first_byte, app.client.send(Request::from_parts(parts, body))).await {
         Ok(Ok(answer)) => {
             let (head, body) = answer.into_parts();
+            refuse_upgrade(head.status)?;
             Ok(response(&app, head, body))
         }
         Ok(Err(error)) => Err(unreachable_upstream(&app, &error)),
@@ -60,6 +61,15 @@ pub(crate) async fn serve(
             Err(Failure::new(Code::UpstreamTimeout, message))
         }
     }
+}
+
+/// Aegis asks for no upgrade, so an upstream that switches protocols would talk to nobody.
+pub(super) fn refuse_upgrade(status: StatusCode) -> Result<(), Failure> {
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let message = "the upstream switched to another protocol without being asked";
+    Err(Failure::new(Code::UnexpectedAnswer, message))
 }
 
 /// An answer that is passed on.

@@ -22,6 +22,8 @@ pub(crate) enum BadBaseUrl {
     Scheme,
     #[error("a base URL has no query")]
     Query,
+    #[error("a name and password in a URL would end up in logs and error messages")]
+    UserInfo,
 }
 
 impl BadBaseUrl {
@@ -30,6 +32,9 @@ impl BadBaseUrl {
             Self::NotAUrl => "Write it as \"http://127.0.0.1:8080\".",
             Self::Scheme => {
                 "Aegis runs beside the server: use its http address, or put a TLS terminator between."
+            }
+            Self::UserInfo => {
+                "Leave out everything before the @; clients send their own Authorization header."
             }
             Self::Query => "Leave out everything from the question mark on.",
         }
@@ -55,6 +60,9 @@ impl FromStr for BaseUrl {
         };
         if scheme != Scheme::HTTP {
             return Err(BadBaseUrl::Scheme);
+        }
+        if authority.as_str().contains('@') {
+            return Err(BadBaseUrl::UserInfo);
         }
         let path = parts
             .path_and_query
@@ -122,6 +130,7 @@ mod tests {
             ("/v1", BadBaseUrl::NotAUrl),
             ("https://h", BadBaseUrl::Scheme),
             ("http://h/?a", BadBaseUrl::Query),
+            ("http://user:word@h", BadBaseUrl::UserInfo),
         ] {
             assert_eq!(text.parse::<BaseUrl>(), Err(error), "{text}");
         }

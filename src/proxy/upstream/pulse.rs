@@ -1,8 +1,8 @@
 //! Signs of life of the upstream: `/health`, and `/slots` where there is one.
 
 use super::base::BaseUrl;
-use super::client::{Cause, RequestBody, UpstreamClient};
-use crate::limits::{HEARTBEAT, HEARTBEAT_BYTES_MAX, HEARTBEAT_SHARED};
+use super::client::{Cause, RequestBody, SendError, UpstreamClient};
+use crate::limits::{BYTES_RECENT, HEALTH, HEARTBEAT_BYTES_MAX, HEARTBEAT_SHARED, SLOTS};
 use aegis_core::stall::Heartbeat;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
@@ -13,21 +13,61 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+/// When the upstream last sent bytes of any guarded answer; shared by all workers.
+pub(crate) struct LastBytes {
+    started: Instant,
+    at_ms: AtomicU64,
+}
+
+impl LastBytes {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            at_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes came. Written at most every tenth of a second, so that workers do not fight for the memory.
+    pub(crate) fn note(&self, now: Instant) {
+        const STEP_MS: u64 = 100;
+        let ms = now.saturating_duration_since(self.started).as_millis() as u64;
+        if ms > self.at_ms.load(Relaxed) + STEP_MS {
+            self.at_ms.store(ms, Relaxed);
+        }
+    }
+
+    fn within(&self, time: Duration) -> bool {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let at_ms = self.at_ms.load(Relaxed);
+        at_ms > 0 && now_ms.saturating_sub(at_ms) < time.as_millis() as u64
+    }
+}
 
 /// Asks the upstream how it is; one answer serves all streams that ask at about the same time.
 pub(crate) struct Pulse {
     client: Arc<UpstreamClient>,
     base: BaseUrl,
+    bytes: Arc<LastBytes>,
     last: Mutex<Option<(Instant, Heartbeat)>>,
 }
 
+/// Why a heartbeat got no answer.
+enum Silent {
+    Late(String),
+    Failed(String),
+}
+
 impl Pulse {
-    pub(crate) fn new(client: Arc<UpstreamClient>, base: BaseUrl) -> Self {
+    pub(crate) fn new(client: Arc<UpstreamClient>, base: BaseUrl, bytes: Arc<LastBytes>) -> Self {
         Self {
             client,
             base,
+            bytes,
             last: Mutex::new(None),
         }
     }
@@ -49,10 +89,14 @@ impl Pulse {
 
     async fn ask(&self, key: Option<&HeaderValue>) -> Heartbeat {
         // Any answer is a sign of life, also a 404 of a server without this path or a 503 while a model loads.
-        if let Err(error) = self.get("/health", key).await {
-            return Heartbeat::Dead(error);
+        match self.get("/health", HEALTH, key).await {
+            Err(Silent::Failed(why)) => return Heartbeat::Dead(why),
+            // llama-server's threads are all taken when many clients queue; one that still sends is not dead.
+            Err(Silent::Late(_)) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
+            Err(Silent::Late(why)) => return Heartbeat::Unanswered(why),
+            Ok(_) => {}
         }
-        match self.get("/slots", key).await {
+        match self.get("/slots", SLOTS, key).await {
             Ok((StatusCode::OK, body)) => read_slots(&body),
             // No such path, not allowed, or too busy with a batch to say.
             _ => Heartbeat::Alive,
@@ -62,12 +106,14 @@ impl Pulse {
     async fn get(
         &self,
         path: &'static str,
+        limit: Duration,
         key: Option<&HeaderValue>,
-    ) -> Result<(StatusCode, Bytes), String> {
-        let uri = self
-            .base
-            .join(Some(&PathAndQuery::from_static(path)))
-            .map_err(|e| e.to_string())?;
+    ) -> Result<(StatusCode, Bytes), Silent> {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Silent::Failed(format!("{path} failed: {}", root_cause(error)))
+        };
+        let path_and_query = PathAndQuery::from_static(path);
+        let uri = self.base.join(Some(&path_and_query)).map_err(|e| failed(&e))?;
         let mut request = Request::get(uri).header(HOST, self.base.authority().as_str());
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, key.clone());
@@ -75,25 +121,24 @@ impl Pulse {
         let body: RequestBody = Empty::new()
             .map_err(|never| -> Cause { match never {} })
             .boxed_unsync();
-        let request = request.body(body).map_err(|e| e.to_string())?;
+        let request = request.body(body).map_err(|e| failed(&e))?;
         let exchange = async {
-            let answer = self
-                .client
-                .send(request)
-                .await
-                .map_err(|e| format!("{path} failed: {}", root_cause(&e)))?;
+            let answer = self.client.send(request).await.map_err(|e| match e {
+                SendError::ConnectTimeout(_) => Silent::Late(format!("{path} did not answer: {e}")),
+                e => failed(&e),
+            })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), HEARTBEAT_BYTES_MAX)
                 .collect()
                 .await;
-            Ok((
-                status,
-                body.map_err(|e| format!("{path} failed: {e}"))?.to_bytes(),
-            ))
+            Ok((status, body.map_err(|e| failed(e.as_ref()))?.to_bytes()))
         };
-        match tokio::time::timeout(HEARTBEAT, exchange).await {
+        match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(format!("{path} did not answer within {} s", HEARTBEAT.as_secs())),
+            Err(_) => Err(Silent::Late(format!(
+                "{path} did not answer within {} s",
+                limit.as_secs()
+            ))),
         }
     }
 }
