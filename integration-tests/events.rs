@@ -86,6 +86,13 @@ impl Reading {
         if let Some(error) = json.get("error").filter(|e| !e.is_null()) {
             self.errors.push(error.clone());
         }
+        if json.get("choices").is_none() && json.get("stop").is_some() {
+            // llama-server's own format, as its /completions without a prefix speaks it.
+            self.append("content", &json["content"]);
+            if json["stop"] == true {
+                self.finishes.push((0, "stop".to_owned()));
+            }
+        }
         for choice in json["choices"].as_array().into_iter().flatten() {
             let index = choice["index"].as_u64().unwrap_or(0);
             let prefix = if index == 0 {

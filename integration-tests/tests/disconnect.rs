@@ -224,6 +224,36 @@ async fn sigterm_lets_running_streams_end() {
 }
 
 #[tokio::test]
+async fn sigterm_ends_requests_that_have_no_head_yet() {
+    let upstream = Upstream::with(Script {
+        no_head: Some(EndHow::Hang),
+        ..Script::stream(vec![])
+    })
+    .await;
+    let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 0.5").await;
+    let addr = aegis.addr();
+    let running =
+        tokio::spawn(
+            async move { client::send(addr, &Request::post(CHAT, STREAM), Manner::default()).await },
+        );
+    upstream
+        .wait_seen(0, Duration::from_secs(10))
+        .await
+        .expect("the request arrives");
+    aegis.terminate();
+    let answer = running.await.unwrap();
+    assert_eq!(
+        (answer.status, answer.error_code().as_deref()),
+        (503, Some("A609_shutting_down")),
+        "{answer}"
+    );
+    assert!(
+        aegis.wait_exit(Duration::from_secs(20)).await.is_some(),
+        "the process ends"
+    );
+}
+
+#[tokio::test]
 async fn sigterm_cuts_what_outlasts_the_drain() {
     let endless = Script::stream(vec![
         Step::Role { choice: 0 },
