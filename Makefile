@@ -40,8 +40,8 @@ up: cargo ## build aegis and start its demo: needs nothing but cargo
 .PHONY: test
 test: setup ## run all tests: units, cases, real llama-server, real clients, doc tests
 	$(FAST_RELEASE) cargo build --release --locked --package aegis-proxy
-	AEGIS_BIN=$(AEGIS) $(FAST_RELEASE) cargo nextest run --workspace --release --locked --profile $(NEXTEST_PROFILE)
 	$(FAST_RELEASE) cargo test --workspace --release --locked --doc
+	AEGIS_BIN=$(AEGIS) $(FAST_RELEASE) cargo nextest run --workspace --release --locked --profile $(NEXTEST_PROFILE)
 
 # The advisories check needs RustSec's database from GitHub, which not every build machine can reach.
 # Where it can be: cargo deny check advisories
