@@ -283,7 +283,18 @@ fn excerpt(bytes: &[u8]) -> String {
     if short.len() < bytes.len() {
         short.push('…');
     }
-    format!("`{}`", short.escape_debug())
+    // Only what would not show; the quotes stay as the client wrote them.
+    let shown: String = short
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect();
+    format!("`{shown}`")
 }
 
 #[cfg(test)]
@@ -342,7 +353,7 @@ mod tests {
         for (body, wanted) in [
             (
                 r#"{"stream":"yes"}"#,
-                "stream: must be true or false (found `\\\"yes\\\"`). Write the word without quotes.",
+                "stream: must be true or false (found `\"yes\"`). Write the word without quotes.",
             ),
             (
                 r#"{"n":0}"#,
