@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use aegis_integration_tests::client::{self, Ended, Manner, Request};
+use aegis_integration_tests::client::{self, Answer, Ended, Manner, Request};
 use aegis_integration_tests::events;
 use aegis_integration_tests::h2c;
 use aegis_integration_tests::process::Aegis;
@@ -186,6 +186,21 @@ async fn a_slow_reader_gets_everything() {
     assert_eq!(events::read(&answer.body).dones, 1);
 }
 
+/// Sends a request, ends Aegis as soon as the upstream has it, and returns what the client got.
+async fn terminated_meanwhile(upstream: &Upstream, aegis: &mut Aegis) -> Answer {
+    let addr = aegis.addr();
+    let running =
+        tokio::spawn(
+            async move { client::send(addr, &Request::post(CHAT, STREAM), Manner::default()).await },
+        );
+    upstream
+        .wait_seen(0, Duration::from_secs(10))
+        .await
+        .expect("the request arrives");
+    aegis.terminate();
+    running.await.unwrap()
+}
+
 #[tokio::test]
 async fn sigterm_lets_running_streams_end() {
     let slow = Script::stream(vec![
@@ -197,16 +212,7 @@ async fn sigterm_lets_running_streams_end() {
     let upstream = Upstream::with(slow).await;
     let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 30").await;
     let addr = aegis.addr();
-    let running =
-        tokio::spawn(
-            async move { client::send(addr, &Request::post(CHAT, STREAM), Manner::default()).await },
-        );
-    upstream
-        .wait_seen(0, Duration::from_secs(10))
-        .await
-        .expect("the request arrives");
-    aegis.terminate();
-    let answer = running.await.unwrap();
+    let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     let seen = upstream.seen().pop().unwrap();
     assert_eq!(answer.ended, Ended::Clean, "{answer}");
     assert!(answer.body == seen.sent(), "the stream changed: {answer}");
@@ -231,17 +237,7 @@ async fn sigterm_ends_requests_that_have_no_head_yet() {
     })
     .await;
     let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 0.5").await;
-    let addr = aegis.addr();
-    let running =
-        tokio::spawn(
-            async move { client::send(addr, &Request::post(CHAT, STREAM), Manner::default()).await },
-        );
-    upstream
-        .wait_seen(0, Duration::from_secs(10))
-        .await
-        .expect("the request arrives");
-    aegis.terminate();
-    let answer = running.await.unwrap();
+    let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     assert_eq!(
         (answer.status, answer.error_code().as_deref()),
         (503, Some("A609_shutting_down")),
@@ -262,17 +258,7 @@ async fn sigterm_cuts_what_outlasts_the_drain() {
     ]);
     let upstream = Upstream::with(endless).await;
     let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 1").await;
-    let addr = aegis.addr();
-    let running =
-        tokio::spawn(
-            async move { client::send(addr, &Request::post(CHAT, STREAM), Manner::default()).await },
-        );
-    upstream
-        .wait_seen(0, Duration::from_secs(10))
-        .await
-        .expect("the request arrives");
-    aegis.terminate();
-    let answer = running.await.unwrap();
+    let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     assert_eq!(
         answer.error_code().as_deref(),
         Some("A609_shutting_down"),

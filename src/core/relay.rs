@@ -63,6 +63,7 @@ pub struct Relay {
     held: VecDeque<HeldFrame>,
     out: VecDeque<Bytes>,
     incidents: Vec<Incident>,
+    /// Incidents so far.
     recorded: usize,
     heartbeat_wanted: bool,
     end: Option<End>,
@@ -312,18 +313,9 @@ impl Relay {
     }
 
     fn stream_finding(&self, code: Code, detail: String) -> Finding {
-        let policy = self.guard.rulebook.policy(code);
-        let offset = self.ring.ruled();
-        Finding {
-            code,
-            severity: policy.severity,
-            action: policy.action,
-            lane: None,
-            offset,
-            span: offset..offset,
-            detail,
-            excerpt: String::new(),
-        }
+        self.guard
+            .rulebook
+            .stream_finding(code, self.ring.ruled(), detail)
     }
 
     /// The finding that the answer is lost, unless that is switched off or was said before.

@@ -211,7 +211,9 @@ impl Sentinel {
         let lane = &self.lanes[index];
         for r in raised.drain(..) {
             let policy = self.rulebook.policy(r.code);
-            if !policy.enabled || self.findings >= FINDINGS_MAX {
+            // Only what changes nothing may be dropped for its number: a cut after many notes is still a cut.
+            let surplus = policy.action == Action::Note && self.findings >= FINDINGS_MAX;
+            if !policy.enabled || surplus {
                 continue;
             }
             self.findings += 1;

@@ -25,7 +25,7 @@ impl Dialect {
     /// llama-server's own `/completion` is another format and not meant here.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
-        let path = path.strip_suffix('/').unwrap_or(path);
+        let path = path.trim_end_matches('/');
         if path.ends_with("/chat/completions") {
             Some(Self::Chat)
         } else if path.ends_with("/completions") {

@@ -7,7 +7,7 @@ pub mod forbidden_phrase;
 pub mod token_loop;
 mod truncated_json;
 
-use crate::decide::default_action;
+use crate::decide::{Finding, default_action};
 use crate::error::Code;
 use crate::event::Channel;
 use crate::limits::EXCERPT_CHARS_MAX;
@@ -94,6 +94,22 @@ impl Rulebook {
             severity: Severity::Critical,
             action: Action::Cut,
         })
+    }
+
+    /// A finding about the answer as a whole, treated as the config treats its code. `offset` is in bytes of the stream.
+    #[must_use]
+    pub fn stream_finding(&self, code: Code, offset: u64, detail: String) -> Finding {
+        let policy = self.policy(code);
+        Finding {
+            code,
+            severity: policy.severity,
+            action: policy.action,
+            lane: None,
+            offset,
+            span: offset..offset,
+            detail,
+            excerpt: String::new(),
+        }
     }
 
     fn enabled(&self, codes: &[Code]) -> bool {

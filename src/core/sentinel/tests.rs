@@ -1,4 +1,5 @@
 use super::*;
+use crate::rules::CodePolicy;
 
 struct Bomb;
 
@@ -104,4 +105,45 @@ fn lanes_are_bounded() {
     }
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].code, Code::RuleFailed);
+}
+
+/// Notes every feed as a forbidden phrase, and says "loop" for a loop.
+struct Chatty;
+
+impl Rule for Chatty {
+    fn feed(&mut self, at: u64, text: &str, raised: &mut Vec<Raised>) {
+        let code = if text == "loop" {
+            Code::TokenLoop
+        } else {
+            Code::ForbiddenPhrase
+        };
+        let offset = at + text.len() as u64;
+        raised.push(Raised {
+            code,
+            offset,
+            span: at..offset,
+            detail: String::new(),
+        });
+    }
+}
+
+#[test]
+fn a_cut_after_many_notes_is_still_a_cut() {
+    let mut book = Rulebook::default();
+    let note = CodePolicy {
+        enabled: true,
+        severity: Severity::Minor,
+        action: Action::Note,
+    };
+    book.set(Code::ForbiddenPhrase, note);
+    let mut sentinel = Sentinel::new(Arc::new(book), Arc::default(), OnFailure::Open);
+    let mut findings = Vec::new();
+    sentinel.feed(CONTENT, "", &mut findings);
+    sentinel.lanes[0].rules.push(Box::new(Chatty));
+    for _ in 0..2 * FINDINGS_MAX {
+        sentinel.feed(CONTENT, "x", &mut findings);
+    }
+    assert_eq!(findings.len(), FINDINGS_MAX);
+    sentinel.feed(CONTENT, "loop", &mut findings);
+    assert_eq!(findings.last().map(|f| f.code), Some(Code::TokenLoop));
 }

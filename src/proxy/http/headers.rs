@@ -39,6 +39,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The length that the head announces for its body, in bytes.
+pub(crate) fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Headers of a request that Aegis sends on. `host` is the upstream's own.
 pub(crate) fn towards_upstream(headers: &mut HeaderMap, host: &str) {
     // The client's expectation is met by Aegis, which has read the body or is reading it.

@@ -5,7 +5,7 @@ use crate::http::rescue::Failure;
 use crate::incidents::Subject;
 use crate::upstream::client::{Cause, UpstreamBody};
 use crate::upstream::pulse::root_cause;
-use aegis_core::decide::{Finding, decide};
+use aegis_core::decide::decide;
 use aegis_core::error::Code;
 use aegis_core::incident::Incident;
 use aegis_core::limits::OUTPUT_BYTES_MAX;
@@ -60,17 +60,7 @@ impl Session {
     /// Records a fault of an answer of which the client has nothing yet. Whether the policy keeps the answer back.
     pub(super) fn settle(&self, code: Code, detail: &str) -> bool {
         let guard = &self.app.config.guard;
-        let policy = guard.rulebook.policy(code);
-        let finding = Finding {
-            code,
-            severity: policy.severity,
-            action: policy.action,
-            lane: None,
-            offset: 0,
-            span: 0..0,
-            detail: detail.to_owned(),
-            excerpt: String::new(),
-        };
+        let finding = guard.rulebook.stream_finding(code, 0, detail.to_owned());
         let outcome = decide(&finding, &guard.policy);
         self.record(None, &Incident::new(finding, outcome, 0));
         outcome.takes_effect()
@@ -191,10 +181,7 @@ impl GuardedBody {
             return true;
         }
         if self.abort.as_mut().poll(cx).is_ready() {
-            self.relay.on_abort(
-                Code::ShuttingDown,
-                "Aegis is shutting down and the time to drain is over",
-            );
+            self.relay.on_abort(Code::ShuttingDown, super::SHUTTING_DOWN);
             return true;
         }
         while self.timer.as_mut().poll(cx).is_ready() {

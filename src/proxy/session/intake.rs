@@ -1,7 +1,7 @@
 //! The head of a guarded call: read the request, send it, wait for the answer's head, choose how to guard it.
 
 use super::guarded::{GuardedBody, Session};
-use super::{passed, whole};
+use super::{address, no_answer, passed, whole};
 use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::headers;
@@ -41,12 +41,8 @@ pub(crate) async fn serve(
     let facts = read_facts(&app, &body)?;
     let key = parts.headers.get(AUTHORIZATION).cloned();
 
-    headers::towards_upstream(&mut parts.headers, app.config.upstream.authority().as_str());
+    address(&app, &mut parts)?;
     headers::guarded_towards_upstream(&mut parts.headers);
-    let uri = app.config.upstream.join(parts.uri.path_and_query());
-    parts.uri = uri
-        .map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
-    parts.extensions.clear();
     let body: RequestBody = Full::new(body)
         .map_err(|never| -> Cause { match never {} })
         .boxed_unsync();
@@ -67,7 +63,7 @@ pub(crate) async fn serve(
     guard(session, dialect, watch, answer).await
 }
 
-async fn read_body(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Failure> {
+async fn read_body(app: &App, head: &HeaderMap, body: Incoming) -> Result<Bytes, Failure> {
     let bytes_max = app.config.bounds.request_bytes_max;
     let too_large = || {
         let message = format!(
@@ -76,9 +72,7 @@ async fn read_body(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Byt
         Failure::new(Code::BodyTooLarge, message)
     };
     // What is announced as too large is refused before a byte of it is read.
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers::announced_bytes(head);
     if announced.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large());
     }
@@ -116,20 +110,13 @@ async fn await_head(
     let first_byte = app.config.bounds.first_byte;
     let mut answer = pin!(app.client.send(request));
     let mut limit = pin!(tokio::time::sleep(first_byte));
-    let too_late = || {
-        let message = format!(
-            "the upstream sent no answer within {} s",
-            first_byte.as_secs_f64()
-        );
-        Failure::new(Code::UpstreamTimeout, message)
-    };
     loop {
         let asking_at = watch.as_ref().and_then(StallClock::deadline);
         let wake = asking_at.unwrap_or_else(|| Instant::now() + first_byte);
         tokio::select! {
             biased;
             result = &mut answer => return result.map_err(|error| unreachable_upstream(app, &error)),
-            () = &mut limit => return Err(too_late()),
+            () = &mut limit => return Err(no_answer(first_byte)),
             () = tokio::time::sleep_until(wake.into()) => {}
         }
         let Some(clock) = watch.as_mut().filter(|_| asking_at.is_some()) else {
@@ -144,7 +131,7 @@ async fn await_head(
                 clock.unasked(Instant::now());
                 return result.map_err(|error| unreachable_upstream(app, &error));
             }
-            () = &mut limit => return Err(too_late()),
+            () = &mut limit => return Err(no_answer(first_byte)),
             heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
         };
         if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {

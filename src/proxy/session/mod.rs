@@ -7,15 +7,18 @@ mod whole;
 
 use crate::app::App;
 use crate::http::body::ClientBody;
+use crate::http::headers;
 use crate::http::rescue::Failure;
 use aegis_core::dialect::Dialect;
 use aegis_core::error::Code;
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tower::Service;
 
 /// Said to clients whose answers outlast the drain.
@@ -33,11 +36,31 @@ impl Router {
     }
 }
 
+/// Turns a client's request head into one for the upstream.
+fn address(app: &App, head: &mut Parts) -> Result<(), Failure> {
+    let base = &app.config.upstream;
+    headers::towards_upstream(&mut head.headers, base.authority().as_str());
+    head.uri = base
+        .join(head.uri.path_and_query())
+        .map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
+    head.extensions.clear();
+    Ok(())
+}
+
+/// The failure of a request whose answer did not begin within `limits.first_byte_s`.
+fn no_answer(first_byte: Duration) -> Failure {
+    let message = format!(
+        "the upstream sent no answer within {} s",
+        first_byte.as_secs_f64()
+    );
+    Failure::new(Code::UpstreamTimeout, message)
+}
+
 /// The dialect of a path as the upstream will understand it: servers decode `%63` and some ignore a second slash, so a
 /// path that is only spelled differently must not pass unchecked.
 fn dialect(path: &str) -> Option<Dialect> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-    Dialect::of_path(decoded.trim_end_matches('/'))
+    Dialect::of_path(&decoded)
 }
 
 impl Service<Request<Incoming>> for Router {

@@ -1,6 +1,7 @@
 //! Everything that is not guarded: passed on as it comes, in both directions.
 
 use super::intake::unreachable_upstream;
+use super::{address, no_answer};
 use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::headers;
@@ -8,7 +9,6 @@ use crate::http::rescue::Failure;
 use crate::upstream::client::{Cause, UpstreamBody};
 use aegis_core::error::Code;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -30,20 +30,13 @@ pub(crate) async fn serve(
 ) -> Result<Response<ClientBody>, Failure> {
     let (mut parts, body) = request.into_parts();
     let bytes_max = app.config.bounds.passed_bytes_max;
-    let announced = parts
-        .headers
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers::announced_bytes(&parts.headers);
     if announced.is_some_and(|length| length > bytes_max as u64) {
         let message =
             format!("the request body is larger than {bytes_max} bytes; raise limits.passed_bytes_max");
         return Err(Failure::new(Code::BodyTooLarge, message));
     }
-    headers::towards_upstream(&mut parts.headers, app.config.upstream.authority().as_str());
-    let uri = app.config.upstream.join(parts.uri.path_and_query());
-    parts.uri = uri
-        .map_err(|error| Failure::new(Code::BadRequest, format!("the path cannot be passed on: {error}")))?;
-    parts.extensions.clear();
+    address(&app, &mut parts)?;
     let body = Limited::new(PassedBody::new(body, app.config.bounds.idle), bytes_max).boxed_unsync();
     let first_byte = app.config.bounds.first_byte;
     match tokio::time::timeout(first_byte, app.client.send(Request::from_parts(parts, body))).await {
@@ -53,13 +46,7 @@ pub(crate) async fn serve(
             Ok(response(&app, head, body))
         }
         Ok(Err(error)) => Err(unreachable_upstream(&app, &error)),
-        Err(_) => {
-            let message = format!(
-                "the upstream sent no answer within {} s",
-                first_byte.as_secs_f64()
-            );
-            Err(Failure::new(Code::UpstreamTimeout, message))
-        }
+        Err(_) => Err(no_answer(first_byte)),
     }
 }
 
