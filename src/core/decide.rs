@@ -2,7 +2,7 @@
 
 use crate::error::Code;
 use crate::event::LaneId;
-use crate::rule::{Action, Severity};
+use crate::rule::{Action, Mend, Severity};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ pub enum OnFailure {
 /// What a finding becomes whose action cannot be taken (a correction where no hidden request is possible).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnUnavailable {
+pub enum Fallback {
     /// End the stream.
     #[default]
     Cut,
@@ -46,8 +46,6 @@ pub struct Policy {
     pub mode: Mode,
     /// Open or closed.
     pub on_failure: OnFailure,
-    /// Cut or note.
-    pub on_unavailable: OnUnavailable,
 }
 
 /// A fault, with everything needed to decide on it and to record it.
@@ -69,6 +67,29 @@ pub struct Finding {
     pub detail: String,
     /// The end of the faulty text, capped; empty when there is none.
     pub excerpt: String,
+    /// The lane's text before this byte is sound.
+    pub sound_to: u64,
+    /// The certain mend, where there is one.
+    pub mend: Option<Mend>,
+}
+
+impl Finding {
+    /// A finding about the stream as a whole, without place or text.
+    #[must_use]
+    pub fn bare(code: Code, severity: Severity, action: Action) -> Self {
+        Self {
+            code,
+            severity,
+            action,
+            lane: None,
+            offset: 0,
+            span: 0..0,
+            detail: String::new(),
+            excerpt: String::new(),
+            sound_to: 0,
+            mend: None,
+        }
+    }
 }
 
 /// What happens to a stream.
@@ -107,8 +128,28 @@ pub fn wanted(finding: &Finding) -> Decision {
     }
 }
 
+/// Why a hidden request is not possible, and what the config wants instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// A504 or A505.
+    pub code: Code,
+    /// A sentence fragment for people.
+    pub why: String,
+    /// Cut or note.
+    pub fallback: Fallback,
+}
+
+/// What can be done about a finding where it came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Means {
+    /// A certain mend can still be made.
+    pub mend: bool,
+    /// A hidden request is possible, or why not.
+    pub correct: Result<(), Unavailable>,
+}
+
 /// What is really done, and what was wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The decision that takes effect; in shadow mode, the one that would have.
     pub decision: Decision,
@@ -116,31 +157,41 @@ pub struct Outcome {
     pub wanted: Decision,
     /// Recorded only; the stream goes on.
     pub shadow: bool,
+    /// Why the wish could not be met.
+    pub unavailable: Option<Unavailable>,
 }
 
 impl Outcome {
     /// Whether the stream changes because of it.
     #[must_use]
-    pub fn takes_effect(self) -> bool {
+    pub fn takes_effect(&self) -> bool {
         !self.shadow && self.decision != Decision::Pass
     }
 }
 
-/// Decides on a finding. Repair and Correct are not available in this build, so they become what `on_unavailable` says.
+/// Decides on a finding. A certain mend comes before a hidden request, a hidden request before its fallback.
 #[must_use]
-pub fn decide(finding: &Finding, policy: &Policy) -> Outcome {
+pub fn decide(finding: &Finding, policy: &Policy, means: Means) -> Outcome {
     let wanted = wanted(finding);
-    let decision = match (wanted, policy.on_unavailable) {
-        // A stream that broke off cannot go on: passing over it would make it look whole.
-        (Decision::Repair | Decision::Correct, _) if finding.code == Code::UpstreamLost => Decision::Cut,
-        (Decision::Repair | Decision::Correct, OnUnavailable::Cut) => Decision::Cut,
-        (Decision::Repair | Decision::Correct, OnUnavailable::Note) => Decision::Pass,
-        (other, _) => other,
+    let mut unavailable = None;
+    let decision = match wanted {
+        Decision::Repair | Decision::Correct if means.mend => Decision::Repair,
+        Decision::Repair | Decision::Correct => match means.correct {
+            Ok(()) => Decision::Correct,
+            Err(why) => {
+                // A stream that broke off cannot go on: passing over it would make it look whole.
+                let pass = why.fallback == Fallback::Note && finding.code != Code::UpstreamLost;
+                unavailable = Some(why);
+                if pass { Decision::Pass } else { Decision::Cut }
+            }
+        },
+        other => other,
     };
     Outcome {
         decision,
         wanted,
         shadow: policy.mode == Mode::Shadow,
+        unavailable,
     }
 }
 
@@ -149,59 +200,56 @@ mod tests {
     use super::*;
 
     fn finding(action: Action) -> Finding {
-        Finding {
-            code: Code::TokenLoop,
-            severity: Severity::Minor,
-            action,
-            lane: None,
-            offset: 0,
-            span: 0..0,
-            detail: String::new(),
-            excerpt: String::new(),
+        Finding::bare(Code::TokenLoop, Severity::Minor, action)
+    }
+
+    fn means(mend: bool, fallback: Option<Fallback>) -> Means {
+        let unavailable = |fallback| Unavailable {
+            code: Code::NotInjectable,
+            why: "n is 2".into(),
+            fallback,
+        };
+        Means {
+            mend,
+            correct: fallback.map_or(Ok(()), |fallback| Err(unavailable(fallback))),
         }
     }
 
     #[test]
     fn a_lost_stream_is_never_passed_over() {
-        let policy = Policy {
-            on_unavailable: OnUnavailable::Note,
-            ..Policy::default()
-        };
         let lost = Finding {
             code: Code::UpstreamLost,
             ..finding(Action::Correct)
         };
-        assert_eq!(decide(&lost, &policy).decision, Decision::Cut);
+        let outcome = decide(&lost, &Policy::default(), means(false, Some(Fallback::Note)));
+        assert_eq!(outcome.decision, Decision::Cut);
     }
 
     #[test]
     fn the_whole_table() {
         use Decision::{Correct, Cut, Pass, Repair};
-        for (action, unavailable, decision, wanted) in [
-            (Action::Note, OnUnavailable::Cut, Pass, Pass),
-            (Action::Repair, OnUnavailable::Cut, Cut, Repair),
-            (Action::Repair, OnUnavailable::Note, Pass, Repair),
-            (Action::Correct, OnUnavailable::Cut, Cut, Correct),
-            (Action::Correct, OnUnavailable::Note, Pass, Correct),
-            (Action::Cut, OnUnavailable::Note, Cut, Cut),
+        let (cut, note) = (Some(Fallback::Cut), Some(Fallback::Note));
+        for (action, mend, fallback, decision, wanted) in [
+            (Action::Note, true, None, Pass, Pass),
+            (Action::Repair, true, cut, Repair, Repair),
+            (Action::Repair, false, None, Correct, Repair),
+            (Action::Correct, true, None, Repair, Correct),
+            (Action::Correct, false, None, Correct, Correct),
+            (Action::Correct, false, cut, Cut, Correct),
+            (Action::Correct, false, note, Pass, Correct),
+            (Action::Cut, true, None, Cut, Cut),
         ] {
-            let policy = Policy {
-                on_unavailable: unavailable,
-                ..Policy::default()
-            };
-            let outcome = decide(&finding(action), &policy);
+            let outcome = decide(&finding(action), &Policy::default(), means(mend, fallback));
             assert_eq!(
                 (outcome.decision, outcome.wanted, outcome.shadow),
                 (decision, wanted, false)
             );
             assert_eq!(outcome.takes_effect(), decision != Pass);
-            let shadowed = decide(
-                &finding(action),
-                &Policy {
-                    mode: Mode::Shadow,
-                    ..policy
-                },
-            );
+            let shadow = Policy {
+                mode: Mode::Shadow,
+                ..Policy::default()
+            };
+            let shadowed = decide(&finding(action), &shadow, means(mend, fallback));
             assert_eq!((shadowed.decision, shadowed.takes_effect()), (decision, false));
         }
     }

@@ -78,6 +78,10 @@ codes! {
     BrokenJson = "A101", "broken_json", Upstream, retry true, 502;
     /// The answer ended inside a JSON value.
     TruncatedJson = "A103", "truncated_json", Upstream, retry true, 502;
+    /// The arguments of a tool call are not JSON, or not what the tool takes.
+    ToolArguments = "A104", "tool_arguments", Upstream, retry true, 502;
+    /// A tool call names a tool that the request does not offer.
+    UnknownTool = "A105", "unknown_tool", Upstream, retry true, 502;
     /// The model repeats itself without end.
     TokenLoop = "A201", "token_loop", Upstream, retry true, 502;
     /// No first token came, and the upstream does not look alive.
@@ -90,6 +94,10 @@ codes! {
     ForbiddenPhrase = "A403", "forbidden_phrase", Upstream, retry false, 502;
     /// More had to be held back than the ring can hold.
     HoldExhausted = "A503", "hold_exhausted", Proxy, retry false, 502;
+    /// The answer was still faulty after as many corrections as are allowed.
+    CorrectionsExhausted = "A504", "corrections_exhausted", Upstream, retry true, 502;
+    /// The answer cannot be corrected: the request, the upstream or what is out already stands against it.
+    NotInjectable = "A505", "not_injectable", Upstream, retry true, 502;
     /// A frame of the upstream could not be read, so its text could not be checked.
     UndecodableFrame = "A506", "undecodable_frame", Upstream, retry true, 502;
     /// A rule failed inside; the text it should have seen is unchecked.

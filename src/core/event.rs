@@ -112,6 +112,8 @@ pub struct Delta<'a> {
 pub struct FrameFacts<'a> {
     /// New text, in the order of the frame.
     pub deltas: Vec<Delta<'a>>,
+    /// Tool calls that are named in this frame, in its order.
+    pub names: Vec<(LaneId, Cow<'a, str>)>,
     /// Choices that end with this frame.
     pub finishes: Vec<(u32, FinishReason)>,
     /// The frame is progress though it carries no text: a role delta, a tool call's name, prompt progress, usage.

@@ -4,7 +4,9 @@
 //! The grammar is RFC 8259: one value of any kind, white space around it, nothing else. It is checked byte by byte
 //! with one state, one bit per open bracket and no look-ahead, so the text never has to be kept. Two things are
 //! deliberately outside the grammar and therefore accepted: lone surrogate escapes (`"\ud800"`) and repeated keys.
+//! What can be mended with certainty is the business of [`mend`].
 
+pub mod mend;
 mod reason;
 
 pub use reason::Reason;
@@ -105,6 +107,8 @@ impl Automaton {
     /// # Errors
     /// The first impossible byte. From then on every call fails with the same reason and index 0, while
     /// [`Self::depth`] and [`Self::place`] keep describing the place before that byte.
+    // A token has a few bytes: a call would cost as much as reading them.
+    #[inline(always)]
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Impossible> {
         if let Some(reason) = self.failed {
             return Err(Impossible { at: 0, reason });
@@ -376,10 +380,13 @@ impl Automaton {
 
     #[inline]
     fn in_object(&self) -> bool {
-        let Some(top) = self.depth.checked_sub(1) else {
-            return false;
-        };
-        self.brackets[top / 64] >> (top % 64) & 1 == 1
+        self.depth.checked_sub(1).is_some_and(|top| self.is_object(top))
+    }
+
+    /// Whether the open bracket of this level, the outermost being 0, is an object's.
+    #[inline]
+    fn is_object(&self, level: usize) -> bool {
+        self.brackets[level / 64] >> (level % 64) & 1 == 1
     }
 }
 

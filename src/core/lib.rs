@@ -7,6 +7,10 @@
 //! `error`, `limits` → `event` → `sse`, `dialect`, `request`, `ring` → `rule`, `rules` → `decide`, `incident`
 //! → `sentinel` → `relay`.
 
+pub mod aggregate;
+pub mod capabilities;
+pub mod continuation;
+pub mod correction;
 pub mod decide;
 pub mod dialect;
 pub mod error;
@@ -21,6 +25,7 @@ pub mod ring;
 pub mod rule;
 pub mod rules;
 pub mod sentinel;
+pub mod splice;
 pub mod sse;
 pub mod stall;
 pub mod whole;

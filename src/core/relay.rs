@@ -2,27 +2,46 @@
 //!
 //! Sans-IO. The caller hands in what happened ([`Relay::on_bytes`], [`Relay::on_end`], [`Relay::on_time`],
 //! [`Relay::on_heartbeat`]) and then takes what follows: bytes for the client, a heartbeat to send, incidents to
-//! record, and at last the end. One task per stream drives it; no frame waits for another task.
+//! record, a hidden request to make, and at last the end. One task per stream drives it; no frame waits for another task.
+//!
+//! A stream is open, or waits for the answer to a hidden request, or is over:
+//!
+//! ```text
+//!          finding: Correct                    on_answer
+//!   open ───────────────────> asking (take_ask) ─────────> open, spliced
+//!    │                           │ on_refused: another plan
+//!    │ the end, Cut, Repair(End) │ on_no_answer: Cut
+//!    └────────────> over <───────┘
+//! ```
 
+mod ask;
 mod frames;
 mod guard;
+mod held;
+mod joined;
+mod mend;
+mod settle;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use guard::Guard;
 
-use crate::decide::{Finding, Mode, decide};
+use crate::capabilities::Known;
+use crate::decide::{Finding, Mode};
 use crate::dialect::{Dialect, Template};
 use crate::error::Code;
 use crate::incident::Incident;
-use crate::limits::{FINDINGS_MAX, OUTPUT_BYTES_MAX};
+use crate::limits::OUTPUT_BYTES_MAX;
 use crate::request::RequestFacts;
 use crate::ring::Ring;
 use crate::sentinel::{Mark, Sentinel};
-use crate::sse::framer::Framer;
-use crate::sse::write::cut_frames;
-use crate::stall::{Heartbeat, StallClock};
+use crate::sse::framer::{FrameTooLarge, Framer};
+use crate::stall::StallClock;
+use ask::{Asking, Pending};
 use bytes::{Bytes, BytesMut};
+use held::{HeldFrame, Told};
+use joined::Join;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,27 +64,56 @@ pub enum End {
     Broken,
 }
 
-/// A ruled frame that may not leave yet.
-struct HeldFrame {
-    end: u64,
-    marks: Box<[Mark]>,
+/// What a hidden request is made from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The body of the client's request, as it went upstream.
+    pub body: Bytes,
+    /// What the upstream can do.
+    pub known: Known,
 }
 
 /// State of one streamed answer.
 pub struct Relay {
     guard: Arc<Guard>,
     dialect: Dialect,
+    request: Arc<RequestFacts>,
+    /// `None` where nothing is ever asked again.
+    source: Option<Source>,
     template: Template,
     framer: Framer,
     ring: Ring,
     sentinel: Sentinel,
     clock: Option<StallClock>,
     held: VecDeque<HeldFrame>,
+    told: Told,
+    /// The first frame that says anything, and where it ends in the ring: it tells the client what answer this is.
+    first: Option<(u64, Bytes)>,
     out: VecDeque<Bytes>,
     incidents: Vec<Incident>,
     /// Incidents so far.
     recorded: usize,
     heartbeat_wanted: bool,
+    asking: Option<Asking>,
+    /// The splice of the answer that is coming in, from the second on.
+    join: Option<Join>,
+    /// Hidden requests so far.
+    attempt: u32,
+    /// The codes they were made for.
+    corrected: Vec<Code>,
+    pending: Option<Pending>,
+    /// Certain mends so far.
+    mends: u32,
+    /// Where the last frame ended in the ring that something else left in place of.
+    replaced_to: Option<u64>,
+    /// Tokens thrown away so far.
+    discarded: u64,
+    /// Text came that could not be read, and may have left.
+    blind: bool,
+    /// The correction of the last hidden request.
+    correction_text: Option<String>,
+    /// The upstream does not take a prefill after all.
+    prefill_refused: bool,
     end: Option<End>,
     /// `[DONE]` was seen.
     done: bool,
@@ -96,21 +144,40 @@ impl Relay {
         request: Arc<RequestFacts>,
         clock: Option<StallClock>,
     ) -> Self {
-        let sentinel = Sentinel::new(Arc::clone(&guard.rulebook), request, guard.policy.on_failure);
+        let sentinel = Sentinel::new(
+            Arc::clone(&guard.rulebook),
+            Arc::clone(&request),
+            guard.policy.on_failure,
+        );
         Self {
             framer: Framer::new(guard.limits.frame_bytes_max),
             holds_off: guard.policy.mode == Mode::Shadow,
             guard,
             dialect,
+            request,
+            source: None,
             template: Template::default(),
             ring: Ring::default(),
             sentinel,
             clock,
             held: VecDeque::new(),
+            told: Told::default(),
+            first: None,
             out: VecDeque::new(),
             incidents: Vec::new(),
             recorded: 0,
             heartbeat_wanted: false,
+            asking: None,
+            join: None,
+            attempt: 0,
+            corrected: Vec::new(),
+            pending: None,
+            mends: 0,
+            replaced_to: None,
+            discarded: 0,
+            blind: false,
+            correction_text: None,
+            prefill_refused: false,
             end: None,
             done: false,
             error_seen: false,
@@ -125,15 +192,54 @@ impl Relay {
         }
     }
 
+    /// Allows hidden requests, made from `source`.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.source = (self.guard.corrections.corrections_max > 0).then_some(source);
+        self
+    }
+
+    /// Whether the upstream is listened to: the stream is not over and waits for no hidden request.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.end.is_none() && self.asking.is_none()
+    }
+
     /// The upstream sent bytes.
     pub fn on_bytes(&mut self, now: Instant, chunk: Bytes) {
-        if self.end.is_some() {
+        if !self.is_open() {
             return;
         }
         if self.unframed {
             self.ring.write(chunk);
             return self.pass_all();
         }
+        let scanned = if self.join.is_some() {
+            self.on_joined_bytes(now, &chunk)
+        } else {
+            self.on_first_bytes(now, chunk)
+        };
+        if !self.is_open() {
+            return;
+        }
+        if let Err(error) = scanned {
+            let finding = self.stream_finding(Code::FrameTooLarge, error.to_string());
+            self.settle(now, finding);
+            if self.is_open() {
+                self.unframed = true;
+                // Neither tokens nor the finish can be seen from here on.
+                self.clock = None;
+                self.lost_noted = true;
+                self.pass_all();
+            }
+        } else if !self.held.is_empty() && self.ring.held_bytes() > self.guard.limits.ring_bytes_max as u64 {
+            let (held, most) = (self.ring.held_bytes(), self.guard.limits.ring_bytes_max);
+            self.on_hold_exhausted(now, format!("{held} bytes are held back, the limit is {most}"));
+        }
+    }
+
+    /// Bytes of the first attempt: they stay where they are until they leave.
+    fn on_first_bytes(&mut self, now: Instant, chunk: Bytes) -> Result<(), FrameTooLarge> {
         let mut ends = std::mem::take(&mut self.ends);
         let mut start = self.framer.frame_start();
         let scanned = self.framer.scan(&chunk, &mut ends);
@@ -142,35 +248,21 @@ impl Relay {
             let bytes = self.ring.bytes(start, end);
             self.on_frame(now, &bytes, start, end);
             start = end;
-            if self.end.is_some() {
+            if !self.is_open() {
                 break;
             }
         }
         self.ends = ends;
-        if self.end.is_some() {
-            return;
-        }
-        if let Err(error) = scanned {
-            let finding = self.stream_finding(Code::FrameTooLarge, error.to_string());
-            if !self.settle(finding) {
-                self.unframed = true;
-                // Neither tokens nor the finish can be seen from here on.
-                self.clock = None;
-                self.lost_noted = true;
-                self.pass_all();
-            }
-        } else if !self.held.is_empty() && self.ring.held_bytes() > self.guard.limits.ring_bytes_max as u64 {
-            self.on_hold_exhausted();
-        }
+        scanned
     }
 
     /// The upstream's body is over.
     pub fn on_end(&mut self, now: Instant, how: &UpstreamEnd) {
-        if self.end.is_some() {
+        if !self.is_open() {
             return;
         }
         self.on_tail(now);
-        if self.end.is_some() {
+        if !self.is_open() {
             return;
         }
         let broken = matches!(how, UpstreamEnd::Broken(_)) && !self.done;
@@ -181,57 +273,32 @@ impl Relay {
         } else {
             self.sentinel.lost(&mut findings);
         }
-        if findings.into_iter().any(|finding| self.settle(finding)) {
-            return;
+        for finding in findings {
+            self.settle(now, finding);
+            if !self.is_open() {
+                return;
+            }
         }
         if complete || self.error_seen {
             self.pass_all();
+            self.close_correction(now);
             self.end = Some(End::Clean);
             return;
         }
         let lost = self.lost(self.how_lost(how));
         let disabled = lost.is_none() && !self.lost_noted;
-        if !lost.is_some_and(|finding| self.settle(finding)) {
+        if let Some(finding) = lost {
+            self.settle(now, finding);
+        }
+        if self.is_open() {
             // Not ours to change: what is left passes, and the stream ends as the upstream ended it.
             self.pass_all();
+            self.close_correction(now);
             self.end = Some(if *how == UpstreamEnd::Eof && !disabled {
                 End::Clean
             } else {
                 End::Broken
             });
-        }
-    }
-
-    /// Time passed. Call when [`Self::deadline`] is reached.
-    pub fn on_time(&mut self, now: Instant) {
-        if self.end.is_none() {
-            self.heartbeat_wanted |= self.clock.as_mut().is_some_and(|clock| clock.due(now));
-        }
-    }
-
-    /// The upstream's answer to the heartbeat that [`Self::take_heartbeat_request`] asked for.
-    pub fn on_heartbeat(&mut self, now: Instant, answer: &Heartbeat) {
-        if self.end.is_some() {
-            return;
-        }
-        let Some(stalled) = self.clock.as_mut().and_then(|clock| clock.heartbeat(now, answer)) else {
-            return;
-        };
-        // Noted or shadowed: once is enough.
-        self.clock = None;
-        if self.guard.rulebook.policy(stalled.code).enabled {
-            let finding = self.stream_finding(stalled.code, stalled.detail);
-            self.settle(finding);
-        }
-    }
-
-    /// Aegis itself must end this stream (shutdown).
-    pub fn on_abort(&mut self, code: Code, detail: &str) {
-        if self.end.is_none() {
-            let finding = self.stream_finding(code, detail.to_owned());
-            if !self.settle(finding) {
-                self.end = Some(End::Broken);
-            }
         }
     }
 
@@ -268,21 +335,6 @@ impl Relay {
         self.end
     }
 
-    /// When [`Self::on_time`] wants to be called.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.end.is_some() {
-            None
-        } else {
-            self.clock.as_ref().and_then(StallClock::deadline)
-        }
-    }
-
-    /// Whether the upstream must be asked for a sign of life now.
-    pub fn take_heartbeat_request(&mut self) -> bool {
-        std::mem::take(&mut self.heartbeat_wanted)
-    }
-
     /// Incidents to record, oldest first.
     pub fn take_incidents(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.incidents)
@@ -304,12 +356,6 @@ impl Relay {
     #[must_use]
     pub fn bytes_released(&self) -> u64 {
         self.ring.released()
-    }
-
-    fn pass_all(&mut self) {
-        self.held.clear();
-        self.ring.mark_ruled(self.ring.written());
-        self.ring.release(self.ring.written(), &mut self.out);
     }
 
     fn stream_finding(&self, code: Code, detail: String) -> Finding {
@@ -342,25 +388,5 @@ impl Relay {
                 "the upstream closed the stream before the answer was finished".into()
             }
         }
-    }
-
-    /// Decides on a finding and records it. Returns whether the stream was cut.
-    fn settle(&mut self, finding: Finding) -> bool {
-        let outcome = decide(&finding, &self.guard.policy);
-        let message = format!("Aegis ended this answer: {} ({}).", finding.detail, finding.code);
-        let code = finding.code;
-        // What changes the stream is always recorded; what does not could otherwise go on without end.
-        if outcome.takes_effect() || self.recorded < FINDINGS_MAX {
-            self.recorded += 1;
-            self.incidents
-                .push(Incident::new(finding, outcome, self.ring.released()));
-        }
-        if outcome.takes_effect() {
-            self.held.clear();
-            self.ring.discard();
-            self.out.push_back(cut_frames(code, &message));
-            self.end = Some(End::Clean);
-        }
-        outcome.takes_effect()
     }
 }

@@ -103,6 +103,31 @@ impl Ring {
         }
     }
 
+    /// Passes over everything before `to` that was not handed out yet: something else went out in its place. `to` is
+    /// capped at the ruled cursor, as for [`Self::release`].
+    pub fn skip(&mut self, to: u64) {
+        self.release(to, &mut VecDeque::new());
+    }
+
+    /// Forgets everything from `to` on, as if it had never been written. What was handed out stays handed out.
+    pub fn truncate(&mut self, to: u64) {
+        let to = to.max(self.released);
+        while self.written > to {
+            let surplus = self.written - to;
+            let Some(back) = self.chunks.back_mut() else {
+                break;
+            };
+            let keep = (back.len() as u64).saturating_sub(surplus);
+            self.written -= back.len() as u64 - keep;
+            if keep == 0 {
+                self.chunks.pop_back();
+            } else {
+                back.truncate(keep as usize);
+            }
+        }
+        self.ruled = self.ruled.min(self.written);
+    }
+
     /// Forgets everything that was not released: the stream is over, and these bytes will never leave.
     pub fn discard(&mut self) {
         self.chunks.clear();
@@ -136,6 +161,24 @@ mod tests {
         let mut out = VecDeque::new();
         ring.release(6, &mut out);
         assert_eq!(out.iter().map(|b| b.len()).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn what_is_truncated_was_never_written() {
+        let mut ring = Ring::default();
+        for chunk in ["abc", "def", "gh"] {
+            ring.write(Bytes::from(chunk));
+        }
+        ring.mark_ruled(8);
+        let mut out = VecDeque::new();
+        ring.release(2, &mut out);
+        ring.truncate(5);
+        ring.write(Bytes::from_static(b"XY"));
+        ring.mark_ruled(7);
+        assert_eq!((ring.written(), &ring.bytes(3, 7)[..]), (7, &b"deXY"[..]));
+        ring.skip(4);
+        ring.truncate(0);
+        assert_eq!((ring.written(), ring.ruled(), ring.released()), (4, 4, 4));
     }
 
     proptest! {

@@ -51,6 +51,44 @@ pub struct Raised {
     pub span: Range<u64>,
     /// One sentence for people: what was found, with figures. Never the user's secret, at most a short excerpt.
     pub detail: String,
+    /// The text before this byte is sound: a corrected answer may go on from there. The start of the fault, but for a
+    /// loop, whose first period is sound, too.
+    pub sound_to: u64,
+    /// The certain mend, where there is one. A rule that offers one goes on as if it had been made.
+    pub mend: Option<Mend>,
+}
+
+impl Raised {
+    /// A fault in `span` for which no mend is certain. Everything before it is sound.
+    #[must_use]
+    pub fn new(code: Code, offset: u64, span: Range<u64>, detail: String) -> Self {
+        Self {
+            code,
+            offset,
+            sound_to: span.start,
+            span,
+            detail,
+            mend: None,
+        }
+    }
+}
+
+/// A deterministic mend that guesses at nothing. Offsets are UTF-8 bytes of the lane as the primary wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mend {
+    /// The text of `span` becomes `text`. The rule must have held everything from the start of `span` on
+    /// ([`Rule::held_from`]), or the mend is too late. An empty span at the lane's end adds to it.
+    Replace {
+        /// What is replaced.
+        span: Range<u64>,
+        /// What stands there instead.
+        text: String,
+    },
+    /// The answer is whole at byte `at`: it ends there, what follows is dropped, and the primary is told to stop.
+    End {
+        /// Where it ends.
+        at: u64,
+    },
 }
 
 /// A pure, incremental check over one lane.
@@ -63,10 +101,19 @@ pub trait Rule: Send {
     /// The lane goes on with `text`, whose first byte is byte `at` of the lane.
     fn feed(&mut self, at: u64, text: &str, raised: &mut Vec<Raised>);
 
+    /// The tool call whose arguments the lane carries is named. Comes before the arguments, and again where a server
+    /// repeats it.
+    fn named(&mut self, name: &str, raised: &mut Vec<Raised>) {
+        let _unused = (name, raised);
+    }
+
     /// The lane ended at byte `at`.
     fn end(&mut self, at: u64, end: LaneEnd, raised: &mut Vec<Raised>) {
         let _unused = (at, end, raised);
     }
+
+    /// The lane was asked for again and will go on from the text fed so far: from here on only new faults count.
+    fn resumed(&mut self) {}
 
     /// The first byte of the lane that may still turn out to belong to a fault and so must not be released yet.
     /// `None` when everything fed so far may go.

@@ -14,11 +14,14 @@ use crate::window::Window;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// A position in a lane: everything before byte `at` of lane number `lane`.
+/// A piece of a lane: bytes `from..at` of lane number `lane`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     lane: usize,
-    at: u64,
+    /// Where the piece begins.
+    pub from: u64,
+    /// The position after it.
+    pub at: u64,
 }
 
 struct Lane {
@@ -75,16 +78,35 @@ impl Sentinel {
         lane.at += text.len() as u64;
         let mark = Mark {
             lane: index,
+            from: at,
             at: lane.at,
         };
         if broken || !self.raised.is_empty() {
             self.collect(index, text, broken, findings);
         }
-        let keep = 4 * self.rulebook.excerpt_chars_max;
-        if keep > 0 {
-            self.lanes[index].window.push(text, keep);
-        }
+        let keep = 4 * self.rulebook.quoted_chars_max();
+        self.lanes[index].window.push(text, keep);
         Some(mark)
+    }
+
+    /// The call of a tool arguments lane is named.
+    pub fn name(&mut self, id: LaneId, name: &str, findings: &mut Vec<Finding>) {
+        let Some(index) = self.lane(id) else { return };
+        let broken = run(&mut self.lanes[index].rules, |rule| {
+            rule.named(name, &mut self.raised);
+        });
+        if broken || !self.raised.is_empty() {
+            self.collect(index, "", broken, findings);
+        }
+    }
+
+    /// The answer was asked for again and goes on from the text fed so far.
+    pub fn resumed(&mut self, findings: &mut Vec<Finding>) {
+        for index in 0..self.lanes.len() {
+            if run(&mut self.lanes[index].rules, |rule| rule.resumed()) {
+                self.collect(index, "", true, findings);
+            }
+        }
     }
 
     /// A choice is finished: all its lanes end.
@@ -135,6 +157,12 @@ impl Sentinel {
                 .all(|l| self.finishes.iter().any(|(choice, _)| *choice == l.id.choice))
     }
 
+    /// The lane of a mark.
+    #[must_use]
+    pub fn id(&self, mark: Mark) -> LaneId {
+        self.lanes[mark.lane].id
+    }
+
     /// Whether everything before `mark` may be released under `policy`.
     #[must_use]
     pub fn cleared(&self, mark: Mark, policy: &ReleasePolicy) -> bool {
@@ -157,16 +185,13 @@ impl Sentinel {
             OnFailure::Open => Action::Note,
             OnFailure::Closed => Action::Cut,
         };
-        let span = offset..offset;
         Finding {
-            code,
-            severity: Severity::Critical,
-            action,
             lane,
             offset,
-            span,
+            span: offset..offset,
             detail,
-            excerpt: String::new(),
+            sound_to: offset,
+            ..Finding::bare(code, Severity::Critical, action)
         }
     }
 
@@ -219,7 +244,7 @@ impl Sentinel {
             self.findings += 1;
             let excerpt =
                 lane.window
-                    .excerpt(fresh, r.span.start..r.span.end, self.rulebook.excerpt_chars_max);
+                    .excerpt(fresh, r.span.start..r.span.end, self.rulebook.quoted_chars_max());
             findings.push(Finding {
                 code: r.code,
                 severity: policy.severity,
@@ -229,6 +254,8 @@ impl Sentinel {
                 span: r.span,
                 detail: r.detail,
                 excerpt,
+                sound_to: r.sound_to,
+                mend: r.mend,
             });
         }
         if broken {

@@ -1,6 +1,6 @@
 //! Guarding an answer that comes as one JSON object instead of a stream.
 
-use crate::decide::{Finding, decide};
+use crate::decide::{Finding, Means, Unavailable, decide};
 use crate::dialect::Dialect;
 use crate::error::Code;
 use crate::incident::Incident;
@@ -31,6 +31,9 @@ pub fn judge(guard: &Guard, dialect: Dialect, request: Arc<RequestFacts>, body: 
         .and_then(|json| dialect.object(json).map_err(|error| error.to_string()));
     match facts {
         Ok(facts) => {
+            for (lane, name) in &facts.names {
+                sentinel.name(*lane, name, &mut findings);
+            }
             for delta in &facts.deltas {
                 sentinel.feed(delta.lane, &delta.text, &mut findings);
             }
@@ -46,9 +49,21 @@ pub fn judge(guard: &Guard, dialect: Dialect, request: Arc<RequestFacts>, body: 
         }
     }
     for finding in findings {
-        let outcome = decide(&finding, &guard.policy);
-        judged.incidents.push(Incident::new(finding.clone(), outcome, 0));
-        if outcome.takes_effect() {
+        let unavailable = Unavailable {
+            code: Code::NotInjectable,
+            why: "the upstream sent the answer as a whole".to_owned(),
+            fallback: guard.corrections.on_not_injectable,
+        };
+        let means = Means {
+            mend: false,
+            correct: Err(unavailable),
+        };
+        let outcome = decide(&finding, &guard.policy, means);
+        let cut = outcome.takes_effect();
+        let incident = Incident::new(finding.clone(), outcome, 0);
+        let chars_max = guard.rulebook.excerpt_chars_max;
+        judged.incidents.push(incident.quoting(chars_max));
+        if cut {
             judged.cut = Some(finding);
             break;
         }

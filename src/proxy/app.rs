@@ -5,6 +5,7 @@ use crate::http::server::{self, Worker};
 use crate::http::stack;
 use crate::incidents::IncidentLog;
 use crate::limits::{DRAIN_LAST_WORDS, HANDOVER_MAX};
+use crate::upstream::capabilities::Scout;
 use crate::upstream::client::UpstreamClient;
 use crate::upstream::pulse::{LastBytes, Pulse};
 use std::io;
@@ -28,6 +29,10 @@ pub(crate) struct App {
     pub(crate) incidents: Arc<IncidentLog>,
     /// Places for requests in progress, shared by all workers.
     pub(crate) places: Arc<Semaphore>,
+    /// Places for hidden requests that wait for their answer, shared by all workers.
+    pub(crate) hidden: Arc<Semaphore>,
+    /// What the upstream can do.
+    pub(crate) scout: Scout,
     /// Streams that still run must end now.
     pub(crate) abort: CancellationToken,
 }
@@ -77,6 +82,8 @@ impl Proxy {
         let incidents = Arc::new(incidents);
         let places = Arc::new(Semaphore::new(config.bounds.streams_max));
         let bytes = Arc::new(LastBytes::new());
+        let hidden = Arc::new(Semaphore::new(config.hidden.hidden_max));
+        let scout = Scout::new(config.upstream.clone(), config.flavour, &config.guard);
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
         let listener = std::net::TcpListener::bind(config.listen)
             .map_err(|error| named(&error, &config.listen.to_string()))?;
@@ -95,6 +102,7 @@ impl Proxy {
                 abort.clone(),
                 Arc::clone(&bytes),
             );
+            let (hidden, scout) = (Arc::clone(&hidden), scout.clone());
             let thread = std::thread::Builder::new().name(format!("aegis-worker-{number}"));
             threads.push(thread.spawn(move || {
                 runtime.block_on(async move {
@@ -110,6 +118,8 @@ impl Proxy {
                         bytes,
                         incidents,
                         places,
+                        hidden,
+                        scout,
                         abort,
                     });
                     Worker {

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Read the config and report every error in it (exit status 2 when there is one)
     Check(CheckArgs),
+    /// Ask the inference server what it can do, and show which corrections are possible
+    Doctor(DoctorArgs),
     /// Show what a client would have got of a recorded stream, and what the rules found
     Replay(ReplayArgs),
     /// Run the rules over JSON lines from standard input
@@ -44,6 +46,23 @@ pub(crate) struct CheckArgs {
     /// Config file
     #[arg(default_value = "proxy.toml")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Config file; without it `proxy.toml` where it exists, else the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Base URL of the inference server, instead of the config's; a key for it is taken from the environment
+    /// variable AEGIS_UPSTREAM_KEY
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
+    /// The model to ask for, on a server of several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -92,16 +92,25 @@ fn report(line: &Line<'_>) {
         .lane
         .map(|lane| lane.to_string())
         .unwrap_or_default();
-    let (request_id, unavailable) = (line.request_id, needs_more(line.incident));
-    if *decision == Decision::Pass {
-        tracing::info!(%request_id, %code, lane, detail, ?action, unavailable, "noted");
-    } else {
-        tracing::warn!(%request_id, %code, lane, detail, ?action, unavailable, shadow, "cut");
+    let request_id = line.request_id;
+    let unavailable = line
+        .incident
+        .unavailable
+        .as_ref()
+        .map(|why| why.why.as_str())
+        .unwrap_or_default();
+    match decision {
+        Decision::Pass | Decision::Hold => {
+            tracing::info!(%request_id, %code, lane, detail, ?action, unavailable, shadow, "noted");
+        }
+        Decision::Repair => tracing::info!(%request_id, %code, lane, detail, shadow, "mended"),
+        Decision::Correct => {
+            let correction = line.incident.correction.as_ref();
+            let (plan, waited_ms) = (correction.map(|c| c.plan), correction.map(|c| c.waited_ms));
+            tracing::info!(%request_id, %code, lane, detail, ?plan, waited_ms, shadow, "corrected");
+        }
+        Decision::Cut => {
+            tracing::warn!(%request_id, %code, lane, detail, ?action, unavailable, shadow, "cut");
+        }
     }
-}
-
-/// Whether the config asked for an action that is not available, so that another one was taken.
-fn needs_more(incident: &Incident) -> bool {
-    use aegis_core::rule::Action;
-    matches!(incident.action, Action::Repair | Action::Correct)
 }

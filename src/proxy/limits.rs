@@ -46,8 +46,8 @@ pub(crate) const SLOTS: Duration = Duration::from_secs(5);
 pub(crate) const BYTES_RECENT: Duration = Duration::from_secs(5);
 /// One heartbeat serves all streams that ask within this time.
 pub(crate) const HEARTBEAT_SHARED: Duration = Duration::from_millis(500);
-/// Largest heartbeat answer that is read.
-pub(crate) const HEARTBEAT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most that is read of the upstream's answer to a question of Aegis's own.
+pub(crate) const INQUIRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most that is read from an upstream's connection at once, and its largest head.
 pub(crate) const UPSTREAM_BUFFER_BYTES: usize = 32 * 1024;
@@ -64,3 +64,38 @@ pub(crate) const WORKERS_MAX: usize = 64;
 pub(crate) const HANDOVER_MAX: usize = 1024;
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Hidden requests at once that wait for their answer to begin, over all workers: a server that comes back must not be
+/// met by all streams in one moment.
+pub(crate) const HIDDEN_MAX: usize = 64;
+/// Hidden requests at once that a config may allow.
+pub(crate) const HIDDEN_BOUND: usize = 65_536;
+/// Longest time that a config may have released text held back, in milliseconds: a day.
+pub(crate) const HOLD_BOUND_MS: usize = 86_400_000;
+/// How long a stream waits for an upstream that died or is loading its model.
+pub(crate) const RESUME_WAIT: Duration = Duration::from_secs(60);
+/// Pause between comments to a client that waits for a hidden request. Proxies give up on silence after 60 s or so.
+pub(crate) const PING: Duration = Duration::from_secs(5);
+/// Pause between looks at an upstream that is gone or loading, while a stream waits to be resumed.
+pub(crate) const HIDDEN_RETRY: Duration = Duration::from_millis(200);
+/// Most that is read of a refusal to a hidden request.
+pub(crate) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// Models whose capabilities are remembered; beyond, the oldest is forgotten.
+pub(crate) const SCOUTED_MODELS_MAX: usize = 256;
+/// Longest name of a model whose capabilities are looked for. Names are the client's to choose.
+pub(crate) const SCOUTED_NAME_BYTES_MAX: usize = 256;
+/// Models that are looked at at once.
+pub(crate) const SCOUTS_MAX: usize = 4;
+/// Pause before a model is looked at again whose capabilities could not be found.
+pub(crate) const SCOUT_PAUSE: Duration = Duration::from_secs(30);
+/// How long an answer about the server itself may take.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
+/// How long a probe may take that makes the model write: it waits its turn behind the clients' requests.
+pub(crate) const PROBE: Duration = Duration::from_secs(600);
+/// Tokens of such a probe.
+pub(crate) const PROBE_TOKENS: u32 = 4;
+/// How long a stream with a fault waits for what the upstream can do to be found out, and how often it looks.
+pub(crate) const SCOUT_WAIT: Duration = Duration::from_secs(3);
+/// See [`SCOUT_WAIT`].
+pub(crate) const SCOUT_LOOK: Duration = Duration::from_millis(20);

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Serve(args) => commands::serve::run(&args),
         cli::Command::Check(args) => commands::check::run(&args),
+        cli::Command::Doctor(args) => commands::doctor::run(&args),
         cli::Command::Replay(args) => commands::replay::run(&args),
         cli::Command::Scan(args) => commands::scan::run(&args),
         cli::Command::Demo(args) => commands::demo::run(&args),

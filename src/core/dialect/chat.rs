@@ -66,6 +66,8 @@ struct ToolCall<'a> {
 #[derive(Deserialize)]
 struct Function<'a> {
     #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(borrow, default)]
     arguments: Option<Text<'a>>,
 }
 
@@ -126,15 +128,18 @@ fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a
 
 /// The head of a call carries no arguments yet, but it opens the lane: it must be held with the rest of the call.
 fn push_call<'a>(choice: u32, index: u32, function: Option<Function<'a>>, facts: &mut FrameFacts<'a>) {
-    let text = function
-        .and_then(|f| f.arguments)
-        .map_or(Cow::Borrowed(""), |t| t.0);
+    let lane = LaneId {
+        choice,
+        channel: Channel::ToolArguments(index),
+    };
+    let (name, arguments) = function.map_or((None, None), |f| (f.name, f.arguments));
+    // Some servers write an empty name into every later delta of the call.
+    if let Some(Text(name)) = name.filter(|n| !n.0.is_empty()) {
+        facts.names.push((lane, name));
+    }
     facts.deltas.push(Delta {
-        lane: LaneId {
-            choice,
-            channel: Channel::ToolArguments(index),
-        },
-        text,
+        lane,
+        text: arguments.map_or(Cow::Borrowed(""), |t| t.0),
     });
     facts.progress = true;
 }
@@ -215,6 +220,30 @@ mod tests {
                 ("tool_arguments.1".into(), "[]".into())
             ]
         );
+    }
+
+    #[test]
+    fn calls_are_named_where_a_frame_names_them() {
+        let names = |json: &str| {
+            let facts = read(json).unwrap();
+            let names = facts.names.iter();
+            names
+                .map(|(lane, name)| (lane.to_string(), name.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let json = r#"{"choices":[{"index":1,"delta":{"tool_calls":[{"index":2,"function":{"name":"f","arguments":""}},
+            {"index":3,"function":{"name":"","arguments":"{"}},{"index":4,"function":{"name":null}},{"index":5}]}}]}"#;
+        assert_eq!(names(json), [("1:tool_arguments.2".into(), "f".into())]);
+        let whole = r#"{"choices":[{"message":{"tool_calls":[{"function":{"name":"a"}},{"function":{"name":"b"}}]}}]}"#;
+        assert_eq!(
+            names(whole),
+            [
+                ("tool_arguments.0".into(), "a".into()),
+                ("tool_arguments.1".into(), "b".into())
+            ]
+        );
+        let legacy = r#"{"choices":[{"delta":{"function_call":{"name":"old","arguments":"{}"}}}]}"#;
+        assert_eq!(names(legacy), [("tool_arguments.0".into(), "old".into())]);
     }
 
     #[test]

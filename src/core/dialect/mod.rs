@@ -49,6 +49,10 @@ impl Dialect {
                 ..FrameFacts::default()
             });
         }
+        // llama-server opens the streamed answer to several prompts with it.
+        if event.data == "null" {
+            return Ok(FrameFacts::default());
+        }
         match event.data {
             std::borrow::Cow::Borrowed(data) => self.object(data),
             std::borrow::Cow::Owned(data) => self.object(&data).map(text::into_owned),
@@ -65,6 +69,16 @@ impl Dialect {
             Self::Completions => completions::read(json),
         }
     }
+}
+
+/// The HTTP status that an error inside a stream names (`error.code` as a number), if it names one.
+#[must_use]
+pub fn error_status(frame: &[u8]) -> Option<u16> {
+    let event = parse::parse(frame).ok()??;
+    let value: serde_json::Value = serde_json::from_str(&event.data).ok()?;
+    let error = value.get("error").unwrap_or(&value);
+    let code = error.get("code").or_else(|| error.get("status"))?.as_u64()?;
+    u16::try_from(code).ok()
 }
 
 /// llama-server before September 2025 reported a failure as a bare line `error: {…}`, which every SSE parser
@@ -108,6 +122,10 @@ mod tests {
     fn done_pings_and_the_old_error_line() {
         assert!(Dialect::Chat.frame(b"data: [DONE]\n\n").unwrap().done);
         assert_eq!(Dialect::Chat.frame(b":\n\n").unwrap(), FrameFacts::default());
+        assert_eq!(
+            Dialect::Completions.frame(b"data: null\n\n").unwrap(),
+            FrameFacts::default()
+        );
         let old = Dialect::Chat
             .frame(b"error: {\"code\":500,\"message\":\"slot died\"}\n\n")
             .unwrap();

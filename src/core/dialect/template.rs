@@ -56,8 +56,11 @@ impl Template {
         else {
             return;
         };
-        let alone =
-            facts.finishes.is_empty() && facts.error.is_none() && facts.silent_error.is_none() && !facts.done;
+        let alone = facts.finishes.is_empty()
+            && facts.names.is_empty()
+            && facts.error.is_none()
+            && facts.silent_error.is_none()
+            && !facts.done;
         if !alone || text.is_empty() || frame.len() > TEMPLATE_BYTES_MAX {
             return;
         }

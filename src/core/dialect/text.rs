@@ -56,6 +56,11 @@ pub(super) fn into_owned(facts: FrameFacts<'_>) -> FrameFacts<'static> {
                 text: Cow::Owned(d.text.into_owned()),
             })
             .collect(),
+        names: facts
+            .names
+            .into_iter()
+            .map(|(lane, name)| (lane, Cow::Owned(name.into_owned())))
+            .collect(),
         finishes: facts.finishes,
         progress: facts.progress,
         error: facts.error,

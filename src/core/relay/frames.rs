@@ -1,15 +1,22 @@
 //! What happens to each frame: read it, rule it, decide, release it or hold it.
 
-use super::{HeldFrame, Relay, UpstreamEnd};
+use super::held::{HeldFrame, HeldMark, ends_in_space, has_text, spaces_at_end};
+use super::{Relay, UpstreamEnd};
 use crate::decide::Finding;
+use crate::dialect::error_status;
 use crate::error::Code;
 use crate::event::FrameFacts;
+use crate::splice::Identity;
+use bytes::Bytes;
 use std::time::Instant;
 
 impl Relay {
     /// One whole frame: read it, rule it, decide, and release what may go. `bytes` are those of `start..end`, with
     /// the blank line that an unfinished last frame lacks.
     pub(super) fn on_frame(&mut self, now: Instant, bytes: &[u8], start: u64, end: u64) {
+        if bytes == b"\n" {
+            return self.on_line_end(start, end);
+        }
         self.marks.clear();
         let mut findings = std::mem::take(&mut self.findings);
         let facts = match self.template.read(bytes) {
@@ -19,93 +26,211 @@ impl Relay {
                 .frame(bytes)
                 .inspect(|facts| self.template.learn(bytes, facts)),
         };
-        match facts {
-            Ok(facts) => self.on_facts(now, facts, &mut findings),
-            Err(error) => {
-                self.unreadable = true;
-                if let Some(clock) = &mut self.clock {
-                    // It cannot be read, but something came.
-                    clock.progress(now, true);
-                }
-                let detail = format!("a frame is {error}");
-                findings.push(self.sentinel.failure(Code::UndecodableFrame, None, start, detail));
+        let facts = facts.unwrap_or_else(|error| {
+            self.unreadable = true;
+            // Whether its text leaves or not, it is not known what the client has.
+            self.blind = true;
+            if let Some(clock) = &mut self.clock {
+                // It cannot be read, but something came.
+                clock.progress(now, true);
+            }
+            let detail = format!("a frame is {error}");
+            findings.push(self.sentinel.failure(Code::UndecodableFrame, None, start, detail));
+            FrameFacts::default()
+        });
+        let says = || facts.progress || !facts.deltas.is_empty();
+        if self.first.is_none() && (says() || Identity::read(self.dialect, bytes).is_some()) {
+            self.first = Some((end, Bytes::copy_from_slice(bytes)));
+        }
+        self.on_facts(now, &facts, bytes, &mut findings);
+        self.ring.mark_ruled(end);
+        if findings.is_empty() {
+            self.findings = findings;
+            return self.release_frame(now, end, &facts);
+        }
+        self.hold_frame(now, end, &facts);
+        // Ordered by offset: what follows the one that ends or replaces the answer lies in text that nobody will see.
+        for finding in findings.drain(..) {
+            self.settle(now, finding);
+            if !self.is_open() {
+                break;
             }
         }
-        self.ring.mark_ruled(end);
-        // Ordered by offset: what follows the one that cuts lies in text that nobody will see.
-        let cut = findings.drain(..).any(|finding| self.settle(finding));
         self.findings = findings;
-        if !cut {
-            self.release_frame(end);
+        if self.is_open() {
+            self.release_held();
+        }
+    }
+
+    /// A line end by itself, as a rule the second half of a CRLF that came in two reads: it goes the way of the frame
+    /// before it, so that what the client gets does not depend on the reads.
+    fn on_line_end(&mut self, start: u64, end: u64) {
+        self.ring.mark_ruled(end);
+        match self.held.back_mut() {
+            Some(frame) => frame.end = end,
+            None if self.replaced_to == Some(start) => self.ring.skip(end),
+            None => self.ring.release(end, &mut self.out),
         }
     }
 
     /// Feeds one frame's text to the rules; `marks` says afterwards where its lanes stand.
-    fn on_facts(&mut self, now: Instant, facts: FrameFacts<'_>, findings: &mut Vec<Finding>) {
-        let mut token = false;
+    fn on_facts(&mut self, now: Instant, facts: &FrameFacts<'_>, bytes: &[u8], findings: &mut Vec<Finding>) {
+        for (lane, name) in &facts.names {
+            self.sentinel.name(*lane, name, findings);
+        }
         for delta in &facts.deltas {
-            token |= !delta.text.is_empty();
-            self.marks
-                .extend(self.sentinel.feed(delta.lane, &delta.text, findings));
+            let mark = self.sentinel.feed(delta.lane, &delta.text, findings);
+            self.marks.extend(mark);
         }
         for (choice, reason) in &facts.finishes {
             self.sentinel.finish(*choice, *reason, findings);
         }
+        let token = has_text(&facts.deltas);
         if let Some(clock) = self.clock.as_mut().filter(|_| token || facts.progress) {
             clock.progress(now, token);
+        }
+        if token || !facts.finishes.is_empty() {
+            self.join_correction(now);
         }
         if self.model.is_none() {
             self.model = facts.model.as_deref().map(str::to_owned);
         }
         self.done |= facts.done;
-        if facts.silent_error.is_some() {
-            self.silent_error = facts.silent_error;
+        if let Some(message) = &facts.silent_error {
+            self.silent_error = Some(message.clone());
+            let detail = format!("the upstream reported: {message}");
+            if self.may_ask_after_loss(&detail) {
+                findings.extend(self.lost(detail));
+            }
         }
         if facts.done && !self.error_seen && facts.error.is_none() && !self.complete() {
             // Clients stop reading at [DONE]: an error after it would be seen by nobody.
             findings.extend(self.lost(self.how_lost(&UpstreamEnd::Eof)));
         }
-        if let Some(message) = facts.error {
-            self.error_seen = true;
-            if !self.held.is_empty() && !self.holds_off {
-                // What is held is not whole and never will be: it must not slip out in front of the error.
-                findings.extend(self.lost(format!("the upstream reported: {message}")));
+        if let Some(message) = &facts.error {
+            self.on_upstream_error(message, bytes, findings);
+        }
+    }
+
+    /// The upstream reports an error of its own inside the stream.
+    fn on_upstream_error(&mut self, message: &str, bytes: &[u8], findings: &mut Vec<Finding>) {
+        self.error_seen = true;
+        let detail = format!("the upstream reported: {message}");
+        // What is held is not whole and never will be: it must not slip out in front of the error.
+        let held = !self.held.is_empty() && !self.holds_off;
+        // A fault of the request would come again; a fault of the server may be gone.
+        if self.join.is_some() && self.correction_text.is_some() {
+            // Servers quote the request in their errors, and this one has a turn that the client must not see.
+            findings.extend(self.lost("the upstream reported an error".to_owned()));
+            return;
+        }
+        let again =
+            error_status(bytes).is_none_or(|status| status >= 500) && self.may_ask_after_loss(&detail);
+        if held || again {
+            findings.extend(self.lost(detail));
+        }
+    }
+
+    /// Whether text that ends in white space waits for the token after it, so that the answer could be continued
+    /// exactly: models continue from a word, not from a space.
+    fn holds_spaces(&self) -> bool {
+        self.source.is_some()
+            && !self.holds_off
+            && self.request.choices <= 1
+            && !self.request.logprobs
+            && self.told.is_continuable()
+    }
+
+    /// Releases the frame that ends at `end`, or holds it with those that wait before it.
+    fn release_frame(&mut self, now: Instant, end: u64, facts: &FrameFacts<'_>) {
+        let policy = &self.guard.release;
+        let free = self.held.is_empty()
+            && (self.holds_off || self.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)));
+        if free && !(ends_in_space(&facts.deltas) && self.holds_spaces()) {
+            self.ring.release(end, &mut self.out);
+            if self.source.is_some() {
+                self.told.frame(facts);
+            }
+            return;
+        }
+        self.hold_frame(now, end, facts);
+        self.release_held();
+    }
+
+    fn hold_frame(&mut self, now: Instant, end: u64, facts: &FrameFacts<'_>) {
+        let mut frame = HeldFrame::new(end, facts, now);
+        frame.marks = self
+            .marks
+            .iter()
+            .map(|mark| HeldMark {
+                lane: self.sentinel.id(*mark),
+                mark: *mark,
+                grown: 0,
+            })
+            .collect();
+        self.held.push_back(frame);
+    }
+
+    /// Releases the held frames that may go.
+    pub(super) fn release_held(&mut self) {
+        let mut ready = self.held.len();
+        if self.holds_spaces() {
+            // White space waits for the text after it.
+            ready -= spaces_at_end(self.held.iter().map(HeldFrame::space));
+        }
+        let policy = self.guard.release;
+        for _ in 0..ready {
+            let cleared = self.holds_off
+                || self.held.front().is_some_and(|frame| {
+                    frame
+                        .marks
+                        .iter()
+                        .all(|held| self.sentinel.cleared(held.mark, &policy))
+                });
+            if !cleared {
+                break;
+            }
+            if let Some(frame) = self.held.pop_front() {
+                self.let_out(&frame);
             }
         }
     }
 
-    /// Releases the frame that ends at `end`, or holds it with those that wait before it.
-    fn release_frame(&mut self, end: u64) {
-        if self.holds_off {
-            return self.ring.release(end, &mut self.out);
-        }
-        let policy = &self.guard.release;
-        while let Some(frame) = self.held.front() {
-            if !frame
-                .marks
-                .iter()
-                .all(|mark| self.sentinel.cleared(*mark, policy))
-            {
-                break;
+    /// A held frame leaves, or what was put in its place.
+    pub(super) fn let_out(&mut self, frame: &HeldFrame) {
+        match &frame.edited {
+            None => self.ring.release(frame.end, &mut self.out),
+            Some(bytes) => {
+                self.ring.skip(frame.end);
+                self.replaced_to = Some(frame.end);
+                if !bytes.is_empty() {
+                    self.out.push_back(bytes.clone());
+                }
             }
-            self.ring.release(frame.end, &mut self.out);
-            self.held.pop_front();
         }
-        if self.held.is_empty() && self.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)) {
-            self.ring.release(end, &mut self.out);
-        } else {
-            self.held.push_back(HeldFrame {
-                end,
-                marks: self.marks.drain(..).collect(),
-            });
+        self.told.held(frame);
+    }
+
+    /// Everything leaves, ruled or not.
+    pub(super) fn pass_all(&mut self) {
+        self.ring.mark_ruled(self.ring.written());
+        while let Some(frame) = self.held.pop_front() {
+            self.let_out(&frame);
         }
+        self.ring.release(self.ring.written(), &mut self.out);
     }
 
     /// The bytes after the last blank line. Parsers drop such an event, but its text must not pass unseen, and
     /// `data: [DONE]` without its blank line still means that the answer is complete.
     pub(super) fn on_tail(&mut self, now: Instant) {
+        if self.unframed {
+            return;
+        }
+        if self.join.is_some() {
+            return self.on_joined_tail(now);
+        }
         let (start, end) = (self.framer.frame_start(), self.ring.written());
-        if start == end || self.unframed {
+        if start == end {
             return;
         }
         let mut bytes = self.ring.bytes(start, end).to_vec();
@@ -116,21 +241,15 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_hold_exhausted(&mut self) {
-        let detail = format!(
-            "{} bytes are held back, the limit is {}",
-            self.ring.held_bytes(),
-            self.guard.limits.ring_bytes_max
-        );
+    /// More is held, or for longer, than the limits allow.
+    pub(super) fn on_hold_exhausted(&mut self, now: Instant, detail: String) {
         let finding = self
             .sentinel
             .failure(Code::HoldExhausted, None, self.ring.released(), detail);
-        if !self.settle(finding) {
+        self.settle(now, finding);
+        if self.is_open() {
             self.holds_off = true;
-            if let Some(last) = self.held.back().map(|frame| frame.end) {
-                self.held.clear();
-                self.ring.release(last, &mut self.out);
-            }
+            self.release_held();
         }
     }
 }

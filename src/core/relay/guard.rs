@@ -1,3 +1,4 @@
+use crate::correction::Corrections;
 use crate::decide::Policy;
 use crate::limits::Limits;
 use crate::release::ReleasePolicy;
@@ -11,6 +12,8 @@ pub struct Guard {
     pub rulebook: Arc<Rulebook>,
     /// What follows from findings and failures.
     pub policy: Policy,
+    /// Hidden requests.
+    pub corrections: Corrections,
     /// When text may leave.
     pub release: ReleasePolicy,
     /// Bounds of one stream.

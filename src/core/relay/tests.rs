@@ -1,12 +1,13 @@
+mod corrections;
 mod splits;
 
 use super::*;
 use crate::decide::{Decision, OnFailure, Policy};
-use crate::limits::Limits;
+use crate::limits::{FINDINGS_MAX, Limits};
 use crate::rule::{Action, Severity};
 use crate::rules::forbidden_phrase::{Phrases, Settings};
 use crate::rules::{CodePolicy, Rulebook};
-use crate::stall::StallSettings;
+use crate::stall::{Heartbeat, StallSettings};
 use serde_json::json;
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ fn a_healthy_stream_passes_byte_for_byte() {
 #[test]
 fn the_first_impossible_byte_never_leaves() {
     let good = [content("{\"a\":"), content("[1")].concat();
-    let stream = [&good, &content(",]"), &content("}"), &finish("stop"), DONE].concat();
+    let stream = [&good, &content(",,]"), &content("}"), &finish("stop"), DONE].concat();
     let mut relay = relay(Policy::default(), true);
     let (out, incidents) = run(&mut relay, &stream);
     assert!(out.starts_with(&good) && out.ends_with(DONE), "{out}");
@@ -442,6 +443,7 @@ fn done_without_a_finish_is_replaced_by_the_error() {
             enabled: false,
             severity: Severity::Minor,
             action: Action::Cut,
+            chosen: true,
         },
     );
     let guard = Guard {

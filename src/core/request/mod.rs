@@ -1,6 +1,10 @@
 //! What Aegis reads of a request: just enough to guard its answer. The body itself is never rewritten here.
 
+pub mod heal;
+pub mod members;
 pub mod repeats;
+pub mod streamed;
+pub mod tools;
 
 use crate::json::Automaton;
 use crate::limits::{JSON_DEPTH_MAX, PROMPT_HINT_BYTES_MAX};
@@ -9,6 +13,8 @@ use serde::de::{Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
+use tools::Tools;
 
 /// Facts of one request that the rules and the relay need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,8 +29,31 @@ pub struct RequestFacts {
     pub json: bool,
     /// The request offers tools, so an answer may have no content at all.
     pub tools: bool,
+    /// Those tools.
+    pub offered: Arc<Tools>,
+    /// The client wants log probabilities (`logprobs`, `top_logprobs`, `n_probs`).
+    pub logprobs: bool,
+    /// What the upstream is told to force the text into.
+    pub constraint: Constraint,
+    /// `stream_options.include_usage`.
+    pub usage: bool,
+    /// The last message is the assistant's own: the client itself prefills the answer.
+    pub prefilled: bool,
     /// The user asked for something to be repeated this many times; `u32::MAX` for "without end".
     pub repeats_asked: Option<u32>,
+}
+
+/// What the upstream is told to force the text into while it samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Constraint {
+    /// Nothing.
+    #[default]
+    None,
+    /// JSON, with a schema or without (`response_format`, `json_schema`).
+    Json,
+    /// A grammar or another constraint that only the upstream understands (`grammar`, `guided_*`, `structured_outputs`,
+    /// `regex`, `ebnf`).
+    Grammar,
 }
 
 /// The request cannot be read. Displays as one sentence with field, value, reason and remedy.
@@ -69,14 +98,20 @@ pub fn read(body: &[u8], depth_max: usize) -> Result<RequestFacts, BadRequest> {
         remedy: "Send one JSON object with each field once.",
     })?;
     let hint = raw.prompt_hint();
+    let json = raw.wants_json()?;
     Ok(RequestFacts {
         stream: raw.boolean("stream", raw.stream)?,
         model: raw
             .model
             .and_then(|m| serde_json::from_str::<String>(m.get()).ok()),
         choices: raw.count("n", raw.n)?,
-        json: raw.wants_json()?,
+        json,
         tools: raw.has_tools()?,
+        offered: Arc::new(raw.offered()),
+        logprobs: raw.wants_logprobs(),
+        constraint: raw.constraint(json),
+        usage: raw.wants_usage(),
+        prefilled: raw.is_prefilled(),
         repeats_asked: hint.as_deref().and_then(repeats::asked),
     })
 }
@@ -131,9 +166,46 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     tools: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    functions: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_choice: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    function_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     messages: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    top_logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    n_probs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    json_schema: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    grammar: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    structured_outputs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    guided_json: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    guided_regex: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    guided_grammar: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    guided_choice: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    regex: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ebnf: Option<&'a RawValue>,
+}
+
+/// A member that is there and says something.
+fn says(raw: Option<&RawValue>) -> bool {
+    raw.is_some_and(|r| !matches!(r.get(), "null" | "false" | "0" | "\"\"" | "{}" | "[]"))
 }
 
 fn wrong_type(field: &str, raw: &RawValue, wanted: &'static str, remedy: &'static str) -> BadRequest {
@@ -200,13 +272,73 @@ impl Fields<'_> {
         ))
     }
 
+    /// A wrong type is the upstream's to refuse; all that matters here is whether the answer may carry any.
+    fn wants_logprobs(&self) -> bool {
+        // `logprobs: 0` of a legacy request asks for those of the chosen tokens.
+        let zero = self.prompt.is_some() && self.logprobs.is_some_and(|raw| raw.get() == "0");
+        zero || says(self.logprobs) || says(self.top_logprobs) || says(self.n_probs)
+    }
+
+    fn constraint(&self, json: bool) -> Constraint {
+        let others = [
+            self.grammar,
+            self.structured_outputs,
+            self.guided_json,
+            self.guided_regex,
+            self.guided_grammar,
+            self.guided_choice,
+            self.regex,
+            self.ebnf,
+        ];
+        // A call that must come is forced by a grammar, too.
+        let forced = self
+            .tool_choice
+            .is_some_and(|raw| raw.get() == "\"required\"" || raw.get().starts_with('{'));
+        if others.into_iter().any(says) || forced {
+            Constraint::Grammar
+        } else if json || self.json_schema.is_some_and(|raw| raw.get() != "null") {
+            Constraint::Json
+        } else {
+            Constraint::None
+        }
+    }
+
+    fn wants_usage(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Options {
+            #[serde(default)]
+            include_usage: Option<bool>,
+        }
+        let options = self
+            .stream_options
+            .and_then(|raw| serde_json::from_str::<Options>(raw.get()).ok());
+        options.is_some_and(|o| o.include_usage == Some(true))
+    }
+
+    fn is_prefilled(&self) -> bool {
+        let messages = self
+            .messages
+            .and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+        let last = messages.as_deref().and_then(<[_]>::last);
+        last.and_then(|raw| serde_json::from_str::<Head<'_>>(raw.get()).ok())
+            .is_some_and(|head| head.role.as_deref() == Some("assistant"))
+    }
+
     fn has_tools(&self) -> Result<bool, BadRequest> {
         let Some(raw) = self.tools.filter(|r| r.get() != "null") else {
-            return Ok(false);
+            return Ok(says(self.functions));
         };
         serde_json::from_str::<Vec<IgnoredAny>>(raw.get())
-            .map(|tools| !tools.is_empty())
+            .map(|tools| !tools.is_empty() || says(self.functions))
             .map_err(|_| wrong_type("tools", raw, "an array", "Leave it out when there are no tools."))
+    }
+
+    fn offered(&self) -> Tools {
+        Tools::read(
+            self.tools.map(RawValue::get),
+            self.functions.map(RawValue::get),
+            self.tool_choice.or(self.function_call).map(RawValue::get),
+        )
     }
 
     /// The tail of what the user said last. Never an error: a shape that is not understood is the upstream's to refuse.
@@ -253,12 +385,13 @@ impl<'de> Deserialize<'de> for PlainText {
     }
 }
 
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    role: Option<Cow<'a, str>>,
+}
+
 fn last_user_text(messages: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow, default)]
-        role: Option<Cow<'a, str>>,
-    }
     #[derive(Deserialize)]
     struct Message {
         #[serde(default)]
@@ -298,85 +431,4 @@ fn excerpt(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts(body: &str) -> RequestFacts {
-        read(body.as_bytes(), JSON_DEPTH_MAX).unwrap()
-    }
-
-    fn error(body: &[u8]) -> String {
-        read(body, 128).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_plain_request_has_defaults() {
-        let f = facts(r#"{"messages":[{"role":"user","content":"hi"}]}"#);
-        assert_eq!(
-            f,
-            RequestFacts {
-                choices: 1,
-                ..RequestFacts::default()
-            }
-        );
-    }
-
-    #[test]
-    fn everything_that_matters_is_read() {
-        let f = facts(
-            r#"{"stream":true,"model":"m","n":2,"response_format":{"type":"json_schema","json_schema":{}},
-                "tools":[{"type":"function"}],"unknown":{"deep":[1,2]},
-                "messages":[{"role":"user","content":[{"type":"text","text":"repeat it 40 times"}]},{"role":"assistant","content":null}]}"#,
-        );
-        assert!(f.stream && f.json && f.tools);
-        assert_eq!(
-            (f.choices, f.model.as_deref(), f.repeats_asked),
-            (2, Some("m"), Some(40))
-        );
-    }
-
-    #[test]
-    fn nulls_and_text_formats_ask_for_nothing() {
-        let f =
-            facts(r#"{"stream":null,"n":null,"tools":null,"response_format":{"type":"text"},"messages":3}"#);
-        assert_eq!(
-            f,
-            RequestFacts {
-                choices: 1,
-                ..RequestFacts::default()
-            }
-        );
-    }
-
-    #[test]
-    fn errors_name_field_value_reason_and_remedy() {
-        for (body, wanted) in [
-            (
-                r#"{"stream":"yes"}"#,
-                "stream: must be true or false (found `\"yes\"`). Write the word without quotes.",
-            ),
-            (
-                r#"{"n":0}"#,
-                "n: must be a whole number of at least 1 (found `0`).",
-            ),
-            (
-                r#"{"response_format":"json"}"#,
-                "response_format: must be an object",
-            ),
-            (r#"{"tools":{}}"#, "tools: must be an array"),
-            ("[1]", "body: the JSON value is not an object"),
-            ("", "body: the body is empty"),
-            (r#"{"a":1"#, "body: the JSON text ends too early"),
-            (r#"{"a":1,}"#, "not JSON at byte 7"),
-            (r#"{"stream":true,"stream":true}"#, "duplicate field `stream`"),
-        ] {
-            assert!(
-                error(body.as_bytes()).contains(wanted),
-                "{body}: {}",
-                error(body.as_bytes())
-            );
-        }
-        assert!(error(b"{\"a\":\"\xff\"}").contains("not UTF-8 at byte 6"));
-        assert!(error("[".repeat(100_000).as_bytes()).contains("nested deeper than 128"));
-    }
-}
+mod tests;

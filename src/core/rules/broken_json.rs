@@ -1,13 +1,15 @@
 //! A101: a lane that must be JSON and can no longer become it. Also reports A103 at the end of such a lane.
 //!
 //! The fault is certain at the first impossible byte, before any client's parser could know it, so what has been
-//! released up to then is always the beginning of some valid JSON text.
+//! released up to then is always the beginning of some valid JSON text. Where a mend is certain ([`crate::json::mend`]) the
+//! finding carries it, and the rule reads on as if it had been made.
 
 use super::truncated_json::{Missing, truncated};
 use crate::error::Code;
-use crate::json::{Automaton, Reason};
-use crate::limits::JSON_DEPTH_MAX;
-use crate::rule::{LaneContext, LaneEnd, Raised, Rule};
+use crate::json::Reason;
+use crate::json::mend::{Mender, Patch};
+use crate::limits::{JSON_DEPTH_MAX, MENDS_MAX};
+use crate::rule::{LaneContext, LaneEnd, Mend, Raised, Rule};
 use serde::{Deserialize, Serialize};
 
 /// Whether a Markdown fence may stand around the JSON.
@@ -68,17 +70,28 @@ enum InfoWord {
 /// The rule on one lane.
 #[derive(Debug, Clone)]
 pub struct BrokenJson {
-    automaton: Automaton,
+    mender: Mender,
     wrap: Wrap,
     /// The lane byte at which the value began.
     value_from: Option<u64>,
     /// The request offers tools, so a lane without any value is no fault.
     may_be_empty: bool,
+    /// Mends offered so far.
+    mends: u32,
+    /// A fault without a mend was raised: nothing that follows can be judged.
     raised: bool,
 }
 
-/// An impossible byte: its index in the slice, what is wrong with it, and where it stands.
-type Fault = (usize, String, String);
+/// An impossible byte.
+struct Fault {
+    /// Its index in the slice.
+    index: usize,
+    /// What is wrong with it.
+    what: String,
+    /// Where it stands.
+    place: String,
+    patch: Option<Patch>,
+}
 
 impl BrokenJson {
     /// The rule for a lane that must be JSON. Whether it must is the caller's decision
@@ -86,25 +99,30 @@ impl BrokenJson {
     #[must_use]
     pub fn new(settings: &Settings, context: &LaneContext<'_>) -> Self {
         Self {
-            automaton: Automaton::new(settings.depth_max),
+            mender: Mender::new(settings.depth_max),
             wrap: match settings.fence {
                 Fence::Forbid => Wrap::Value { ticks: 0 },
                 Fence::Allow => Wrap::Opening { ticks: 0 },
             },
             value_from: None,
             may_be_empty: context.request.tools,
+            mends: 0,
             raised: false,
         }
     }
 
-    fn read(&mut self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let mut next = 0;
+    /// Reads `bytes[next..]`; `at` is where `bytes` begin in the lane.
+    fn read(&mut self, at: u64, bytes: &[u8], mut next: usize) -> Result<(), Fault> {
         while let Some(&byte) = bytes.get(next) {
             if let Wrap::Value { ticks } = self.wrap {
                 next = self.value(at, bytes, next, ticks)?;
             } else {
-                self.wrap = after(self.wrap, byte)
-                    .map_err(|what| (next, what.to_owned(), "around the value".to_owned()))?;
+                self.wrap = after(self.wrap, byte).map_err(|what| Fault {
+                    index: next,
+                    what: what.to_owned(),
+                    place: "around the value".to_owned(),
+                    patch: None,
+                })?;
                 // The first byte of an unfenced value ends the search for a fence and is read again as JSON.
                 next += usize::from(self.wrap != Wrap::Value { ticks: 0 });
             }
@@ -120,22 +138,54 @@ impl BrokenJson {
             let first = rest.iter().position(|b| !b.is_ascii_whitespace());
             self.value_from = first.map(|first| at + (from + first) as u64);
         }
-        let Err(fault) = self.automaton.feed(rest) else {
+        let Err(fault) = self.mender.feed(at + from as u64, rest) else {
             return Ok(bytes.len());
         };
-        let index = from + fault.at;
+        let index = (fault.at - at) as usize;
         // After a whole value the automaton objects to any text; a backtick there begins the closing fence.
         if ticks > 0 && fault.reason == Reason::TextAfterValue && bytes[index] == b'`' {
             self.wrap = Wrap::Closing { ticks, seen: 1 };
             return Ok(index + 1);
         }
-        Err((index, fault.reason.to_string(), self.automaton.standing()))
+        Err(Fault {
+            index,
+            what: fault.reason.to_string(),
+            place: fault.standing,
+            patch: fault.patch,
+        })
+    }
+
+    /// The finding for a fault in `text`, which begins at byte `at` of the lane.
+    fn report(&mut self, at: u64, text: &str, fault: Fault) -> Raised {
+        // Bytes above 0x7f are only possible inside strings, so a fault is always the first byte of its scalar.
+        let scalar = text
+            .get(fault.index..)
+            .and_then(|rest| rest.chars().next())
+            .unwrap_or('\u{fffd}');
+        let from = at + fault.index as u64;
+        let until = from + scalar.len_utf8() as u64;
+        let detail = format!("{}: found {scalar:?} at byte {from}, {}", fault.what, fault.place);
+        let found = Raised::new(Code::BrokenJson, until, from..until, detail);
+        // Findings need a bound like everything else, and what is broken that often is no slip.
+        let Some(patch) = fault.patch.filter(|_| self.mends < MENDS_MAX) else {
+            self.raised = true;
+            return found;
+        };
+        self.mends += 1;
+        Raised {
+            sound_to: patch.span.start,
+            mend: Some(Mend::Replace {
+                span: patch.span,
+                text: patch.text,
+            }),
+            ..found
+        }
     }
 
     /// Whether the lane may end where it stands.
     fn whole(&self) -> bool {
         match self.wrap {
-            Wrap::Value { .. } => self.automaton.is_complete(),
+            Wrap::Value { .. } => self.mender.automaton().is_complete(),
             Wrap::Opening { .. } | Wrap::Info { .. } => false,
             // The value is whole. A client that stops the model at the closing fence never sees all of it.
             Wrap::Closing { .. } | Wrap::Closed => true,
@@ -181,33 +231,20 @@ fn info(ticks: u32, word: InfoWord, byte: u8) -> Result<Wrap, &'static str> {
 
 impl Rule for BrokenJson {
     fn feed(&mut self, at: u64, text: &str, raised: &mut Vec<Raised>) {
-        if self.raised {
-            return;
+        let mut next = 0;
+        while !self.raised
+            && let Err(fault) = self.read(at, text.as_bytes(), next)
+        {
+            next = fault.index + 1;
+            raised.push(self.report(at, text, fault));
         }
-        let Err((index, what, place)) = self.read(at, text.as_bytes()) else {
-            return;
-        };
-        self.raised = true;
-        // Bytes above 0x7f are only possible inside strings, so a fault is always the first byte of its scalar.
-        let scalar = text
-            .get(index..)
-            .and_then(|rest| rest.chars().next())
-            .unwrap_or('\u{fffd}');
-        let from = at + index as u64;
-        let until = from + scalar.len_utf8() as u64;
-        raised.push(Raised {
-            code: Code::BrokenJson,
-            offset: until,
-            span: from..until,
-            detail: format!("{what}: found {scalar:?} at byte {from}, {place}"),
-        });
     }
 
     fn end(&mut self, at: u64, end: LaneEnd, raised: &mut Vec<Raised>) {
         if self.raised || self.whole() {
             return;
         }
-        let place = self.automaton.standing();
+        let place = self.mender.automaton().standing();
         let missing = match self.value_from {
             Some(from) => Missing::Rest { from, place: &place },
             None if self.may_be_empty
@@ -217,7 +254,18 @@ impl Rule for BrokenJson {
             }
             None => Missing::Value,
         };
-        raised.extend(truncated(at, end, missing));
+        if let (Some(found), LaneEnd::Finished(reason)) = (truncated(at, end, missing), end) {
+            let mend = self.mender.end(at, reason).map(|patch| Mend::Replace {
+                span: patch.span,
+                text: patch.text,
+            });
+            raised.push(Raised { mend, ..found });
+        }
+    }
+
+    /// A comma waits for what follows it: before a closing bracket it goes away.
+    fn held_from(&self) -> Option<u64> {
+        self.mender.held_from().filter(|_| !self.raised)
     }
 }
 

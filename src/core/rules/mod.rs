@@ -4,13 +4,15 @@
 
 pub mod broken_json;
 pub mod forbidden_phrase;
+pub mod text_call;
 pub mod token_loop;
+pub mod tool_arguments;
 mod truncated_json;
 
 use crate::decide::{Finding, default_action};
 use crate::error::Code;
 use crate::event::Channel;
-use crate::limits::EXCERPT_CHARS_MAX;
+use crate::limits::{CORRECTION_EXCERPT_CHARS_MAX, EXCERPT_CHARS_MAX};
 use crate::rule::{Action, LaneContext, Rule, Severity};
 use crate::stall::StallSettings;
 use std::collections::BTreeMap;
@@ -25,16 +27,20 @@ pub struct CodePolicy {
     pub severity: Severity,
     /// What follows from it.
     pub action: Action,
+    /// The config names the action. Otherwise a fault that comes back after it was corrected is critical.
+    pub chosen: bool,
 }
 
 /// The codes that `[rules.<id>]` can set, with their default severity. The id is [`Code::name`].
 pub const CONFIGURABLE: &[(Code, Severity)] = &[
     (Code::BrokenJson, Severity::Minor),
     (Code::TruncatedJson, Severity::Minor),
+    (Code::ToolArguments, Severity::Minor),
+    (Code::UnknownTool, Severity::Minor),
     (Code::TokenLoop, Severity::Minor),
     (Code::FirstTokenStall, Severity::Critical),
     (Code::Stall, Severity::Critical),
-    (Code::UpstreamLost, Severity::Critical),
+    (Code::UpstreamLost, Severity::Minor),
     (Code::ForbiddenPhrase, Severity::Critical),
 ];
 
@@ -44,6 +50,8 @@ pub struct Rulebook {
     policies: BTreeMap<Code, CodePolicy>,
     /// A101 and A103.
     pub broken_json: broken_json::Settings,
+    /// A104 and A105.
+    pub tool_arguments: tool_arguments::Settings,
     /// A201.
     pub token_loop: token_loop::Settings,
     /// A403; `None` when no phrase is configured.
@@ -65,6 +73,7 @@ impl Default for Rulebook {
                         enabled: true,
                         severity,
                         action: default_action(severity),
+                        chosen: false,
                     },
                 )
             })
@@ -72,6 +81,7 @@ impl Default for Rulebook {
         Self {
             policies,
             broken_json: broken_json::Settings::default(),
+            tool_arguments: tool_arguments::Settings::default(),
             token_loop: token_loop::Settings::default(),
             phrases: None,
             stall: StallSettings::default(),
@@ -81,6 +91,12 @@ impl Default for Rulebook {
 }
 
 impl Rulebook {
+    /// Characters that a finding quotes: what an incident may show, or a correction, whichever is more.
+    #[must_use]
+    pub fn quoted_chars_max(&self) -> usize {
+        self.excerpt_chars_max.max(CORRECTION_EXCERPT_CHARS_MAX)
+    }
+
     /// Sets how a code is treated.
     pub fn set(&mut self, code: Code, policy: CodePolicy) {
         self.policies.insert(code, policy);
@@ -93,6 +109,7 @@ impl Rulebook {
             enabled: true,
             severity: Severity::Critical,
             action: Action::Cut,
+            chosen: false,
         })
     }
 
@@ -101,14 +118,11 @@ impl Rulebook {
     pub fn stream_finding(&self, code: Code, offset: u64, detail: String) -> Finding {
         let policy = self.policy(code);
         Finding {
-            code,
-            severity: policy.severity,
-            action: policy.action,
-            lane: None,
             offset,
             span: offset..offset,
             detail,
-            excerpt: String::new(),
+            sound_to: offset,
+            ..Finding::bare(code, policy.severity, policy.action)
         }
     }
 
@@ -141,6 +155,14 @@ const REGISTRY: &[Spec] = &[
         build: build_broken_json,
     },
     Spec {
+        codes: &[Code::ToolArguments, Code::UnknownTool],
+        build: build_tool_arguments,
+    },
+    Spec {
+        codes: &[Code::ToolArguments, Code::UnknownTool],
+        build: build_text_call,
+    },
+    Spec {
         codes: &[Code::TokenLoop],
         build: |book, lane| Some(Box::new(token_loop::TokenLoop::new(&book.token_loop, lane))),
     },
@@ -151,9 +173,23 @@ const REGISTRY: &[Spec] = &[
 ];
 
 fn build_broken_json(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
-    let demanded = lane.request.json || book.broken_json.always;
+    // Behind a prefill of the client's own the lane begins somewhere inside the value.
+    let demanded = (lane.request.json || book.broken_json.always) && !lane.request.prefilled;
     (demanded && lane.lane.channel == Channel::Content)
         .then(|| Box::new(broken_json::BrokenJson::new(&book.broken_json, lane)) as Box<dyn Rule>)
+}
+
+fn build_tool_arguments(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
+    let (settings, depth_max) = (&book.tool_arguments, book.broken_json.depth_max);
+    let arguments = matches!(lane.lane.channel, Channel::ToolArguments(_));
+    arguments
+        .then(|| Box::new(tool_arguments::ToolArguments::new(settings, depth_max, lane)) as Box<dyn Rule>)
+}
+
+fn build_text_call(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
+    let (settings, depth_max) = (&book.tool_arguments, book.broken_json.depth_max);
+    let watched = settings.text_form && lane.lane.channel == Channel::Content;
+    watched.then(|| Box::new(text_call::TextCall::new(settings, depth_max, lane)) as Box<dyn Rule>)
 }
 
 fn build_forbidden_phrase(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {

@@ -15,7 +15,10 @@ mod tests;
 
 use crate::error::Code;
 use crate::event::Channel;
-use crate::rule::{LaneContext, LaneEnd, Raised, Rule};
+use crate::json::mend::Mender;
+use crate::limits::JSON_DEPTH_MAX;
+use crate::request::{Constraint, RequestFacts};
+use crate::rule::{LaneContext, LaneEnd, Mend, Raised, Rule};
 use evidence::is_blank;
 use history::{History, NUMBER_DIGITS_MAX, of_number, of_scalar};
 use search::{Loop, Scene, Search};
@@ -77,6 +80,58 @@ impl Fence {
     }
 }
 
+/// When a flood of white space may end the answer: a model that has said all there is to say and does not stop.
+#[derive(Debug)]
+enum Ending {
+    /// Never: the lane is not the answer, or nobody here can tell whether it is whole.
+    Never,
+    /// After any text.
+    AfterText,
+    /// After a whole JSON value.
+    AfterJson(Mender),
+}
+
+impl Ending {
+    fn of(context: &LaneContext<'_>) -> Self {
+        let RequestFacts { json, constraint, .. } = context.request;
+        match (context.lane.channel, constraint) {
+            (Channel::Content, Constraint::Json) => Self::AfterJson(Mender::new(JSON_DEPTH_MAX)),
+            (Channel::Content, _) if *json => Self::AfterJson(Mender::new(JSON_DEPTH_MAX)),
+            (Channel::Content, Constraint::None) => Self::AfterText,
+            _ => Self::Never,
+        }
+    }
+
+    /// The lane goes on with `text`.
+    fn read(&mut self, at: u64, text: &str) {
+        if let Self::AfterJson(mender) = self
+            && mender.feed_all(at, text.as_bytes(), |_| {}).is_err()
+        {
+            // Broken JSON has a rule of its own; here it only means that the value never becomes whole.
+            *self = Self::Never;
+        }
+    }
+
+    /// Whether the answer may end at byte `at`, where white space begins.
+    const fn allows(&self, at: u64) -> bool {
+        match self {
+            Self::Never => false,
+            Self::AfterText => at > 0,
+            Self::AfterJson(mender) => mender.automaton().is_complete(),
+        }
+    }
+}
+
+/// Something that goes on without end.
+struct Endless {
+    start: u64,
+    /// Byte up to which the text is sound.
+    sound_to: u64,
+    /// It is white space alone.
+    blank: bool,
+    detail: String,
+}
+
 /// White space in a row.
 #[derive(Debug, Default)]
 struct Blank {
@@ -109,6 +164,7 @@ pub struct TokenLoop {
     number: Number,
     fence: Fence,
     blank: Blank,
+    ending: Ending,
 }
 
 impl TokenLoop {
@@ -129,12 +185,13 @@ impl TokenLoop {
             number: Number::default(),
             fence: Fence::default(),
             blank: Blank::default(),
+            ending: Ending::of(context),
         }
     }
 
-    /// Takes one scalar that starts at byte `at`; gives the start of what it completes, and a sentence about it.
+    /// Takes one scalar that starts at byte `at`; gives what it completes.
     #[inline]
-    fn see(&mut self, at: u64, c: char) -> Option<(u64, String)> {
+    fn see(&mut self, at: u64, c: char) -> Option<Endless> {
         if (c.is_ascii_alphabetic() || c >= '\u{3040}')
             && self.fence.ticks == Fence::NONE
             && self.number.digits == 0
@@ -171,7 +228,7 @@ impl TokenLoop {
     }
 
     /// Counts white space.
-    fn flood(&mut self, at: u64, c: char) -> Option<(u64, String)> {
+    fn flood(&mut self, at: u64, c: char) -> Option<Endless> {
         let blank = &mut self.blank;
         if blank.chars == 0 {
             *blank = Blank {
@@ -181,17 +238,18 @@ impl TokenLoop {
         }
         blank.chars += 1;
         blank.lines += u32::from(c == '\n');
-        if blank.chars >= self.settings.whitespace_chars_max {
-            return Some((
-                blank.start,
-                format!("{} characters of white space in a row", blank.chars),
-            ));
-        }
-        (blank.lines >= self.settings.whitespace_lines_max).then(|| {
-            (
-                blank.start,
-                format!("{} line ends in a row without text", blank.lines),
-            )
+        let detail = if blank.chars >= self.settings.whitespace_chars_max {
+            format!("{} characters of white space in a row", blank.chars)
+        } else if blank.lines >= self.settings.whitespace_lines_max {
+            format!("{} line ends in a row without text", blank.lines)
+        } else {
+            return None;
+        };
+        Some(Endless {
+            start: blank.start,
+            sound_to: blank.start,
+            blank: true,
+            detail,
         })
     }
 
@@ -237,22 +295,42 @@ impl TokenLoop {
     }
 
     /// Reports, and lets go of what is no longer needed.
-    fn raise(&mut self, offset: u64, start: u64, detail: String, raised: &mut Vec<Raised>) {
+    fn raise(&mut self, offset: u64, found: Endless, raised: &mut Vec<Raised>) {
         self.raised = true;
+        self.forget();
+        let end = found.blank && self.ending.allows(found.start);
+        raised.push(Raised {
+            sound_to: found.sound_to,
+            mend: end.then_some(Mend::End { at: found.start }),
+            ..Raised::new(Code::TokenLoop, offset, found.start..offset, found.detail)
+        });
+    }
+
+    /// Forgets the text, but not the place in it.
+    fn forget(&mut self) {
+        self.started = false;
         self.history = History::default();
         self.search = Search::default();
-        raised.push(Raised {
-            code: Code::TokenLoop,
-            offset,
-            span: start..offset,
-            detail,
-        });
+        self.number = Number::default();
+        self.blank = Blank::default();
+    }
+
+    /// Looks for repetition in `text`; gives how much of it was read.
+    fn look(&mut self, at: u64, text: &str) -> Option<(usize, Endless)> {
+        if !self.started {
+            self.started = true;
+            self.history.start_at(at);
+        }
+        text.char_indices().find_map(|(i, c)| {
+            let found = self.see(at + i as u64, c)?;
+            Some((i + c.len_utf8(), found))
+        })
     }
 }
 
-/// The start of a loop and a sentence about it.
+/// A loop in words.
 #[cold]
-fn describe(l: &Loop) -> (u64, String) {
+fn describe(l: &Loop) -> Endless {
     let (chars, repeats) = (l.period_chars, l.repeats);
     let what = if chars == 1 {
         "one character".to_owned()
@@ -264,24 +342,29 @@ fn describe(l: &Loop) -> (u64, String) {
     } else {
         ""
     };
-    (l.start, format!("{what} came {repeats} times in a row{how}"))
+    Endless {
+        start: l.start,
+        sound_to: l.first_end,
+        blank: false,
+        detail: format!("{what} came {repeats} times in a row{how}"),
+    }
 }
 
 impl Rule for TokenLoop {
     fn feed(&mut self, at: u64, text: &str, raised: &mut Vec<Raised>) {
+        let mut read = 0;
+        if !self.raised
+            && let Some((until, found)) = self.look(at, text)
+        {
+            read = until;
+            // Where a flood is found, white space is all that was read since its start.
+            self.ending.read(at, &text[..read]);
+            self.raise(at + read as u64, found, raised);
+        }
+        self.ending.read(at + read as u64, &text[read..]);
         if self.raised {
-            return;
-        }
-        if !self.started {
-            self.started = true;
-            self.history.start_at(at);
-        }
-        for (i, c) in text.char_indices() {
-            let byte = at + i as u64;
-            if let Some((start, detail)) = self.see(byte, c) {
-                self.raise(byte + c.len_utf8() as u64, start, detail, raised);
-                return;
-            }
+            // The place is needed again should the lane be asked for anew.
+            text[read..].chars().for_each(|c| self.fence.see(c));
         }
     }
 
@@ -289,8 +372,13 @@ impl Rule for TokenLoop {
         if self.raised {
             return;
         }
-        if let Some((start, detail)) = self.close_number().map(|l| describe(&l)) {
-            self.raise(at, start, detail, raised);
+        if let Some(found) = self.close_number().map(|l| describe(&l)) {
+            self.raise(at, found, raised);
         }
+    }
+
+    fn resumed(&mut self) {
+        self.raised = false;
+        self.forget();
     }
 }

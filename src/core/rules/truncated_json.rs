@@ -39,11 +39,11 @@ pub(super) fn truncated(at: u64, end: LaneEnd, missing: Missing<'_>) -> Option<R
         Missing::Value => (0, "without a JSON value"),
         Missing::Rest { from, place } => (from, place),
     };
+    let detail = format!("the answer ended {what} (finish_reason {reason})");
     Some(Raised {
-        code: Code::TruncatedJson,
-        offset: at,
-        span: from..at,
-        detail: format!("the answer ended {what} (finish_reason {reason})"),
+        // What there is of the value is sound; only its end is missing.
+        sound_to: at,
+        ..Raised::new(Code::TruncatedJson, at, from..at, detail)
     })
 }
 

@@ -101,7 +101,7 @@ fn lanes_are_bounded() {
     let mut sentinel = sentinel(RequestFacts::default(), OnFailure::Open);
     let mut findings = Vec::new();
     for k in 0..LANES_MAX as u32 + 5 {
-        sentinel.feed(LaneId::first(Channel::ToolArguments(k)), "x", &mut findings);
+        sentinel.feed(LaneId::first(Channel::ToolArguments(k)), "{", &mut findings);
     }
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].code, Code::RuleFailed);
@@ -118,12 +118,7 @@ impl Rule for Chatty {
             Code::ForbiddenPhrase
         };
         let offset = at + text.len() as u64;
-        raised.push(Raised {
-            code,
-            offset,
-            span: at..offset,
-            detail: String::new(),
-        });
+        raised.push(Raised::new(code, offset, at..offset, String::new()));
     }
 }
 
@@ -134,6 +129,7 @@ fn a_cut_after_many_notes_is_still_a_cut() {
         enabled: true,
         severity: Severity::Minor,
         action: Action::Note,
+        chosen: true,
     };
     book.set(Code::ForbiddenPhrase, note);
     let mut sentinel = Sentinel::new(Arc::new(book), Arc::default(), OnFailure::Open);

@@ -5,7 +5,7 @@ use crate::cli::CheckArgs;
 use crate::config::Config;
 use std::process::ExitCode;
 
-/// Reads the config; prints every error in it, or what it amounts to.
+/// Reads the config; prints every error in it, or what it amounts to and what it cannot keep.
 pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     match Config::load(&args.file) {
         Ok(config) => {
@@ -16,6 +16,9 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
                 config.upstream,
                 config.guard.policy.mode
             );
+            for warning in config.warnings() {
+                eprintln!("warning: {warning}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => report(&error),

@@ -34,8 +34,16 @@ async fn show(once: bool) -> io::Result<bool> {
     config.incidents.file = Some(incidents.clone());
     let proxy = start(config)?;
     let mut stdout = io::stdout();
-    let report = demo::tour(primary.address(), proxy.addr(), &mut stdout).await?;
-    println!("Each cut is one line in {}.\n", incidents.display());
+    let stage = demo::Stage {
+        primary: primary.address(),
+        aegis: proxy.addr(),
+        incidents: &incidents,
+    };
+    let report = demo::tour(stage, &mut stdout).await?;
+    println!(
+        "Each mend, correction and cut is one line in {}.\n",
+        incidents.display()
+    );
     if !once {
         println!("{}", demo::curl_hints(proxy.addr()));
         println!(

@@ -36,6 +36,8 @@ struct Input<'a> {
 #[derive(Deserialize)]
 struct ToolCall<'a> {
     #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
     arguments: Option<Cow<'a, str>>,
 }
 
@@ -138,17 +140,25 @@ impl Scan<'_> {
         };
         let mut found = Vec::new();
         let calls = answer.tool_calls.iter().flatten().enumerate().map(|(k, call)| {
-            (
-                Channel::ToolArguments(k as u32),
-                call.arguments.as_deref().unwrap_or(""),
-            )
+            let arguments = call.arguments.as_deref().unwrap_or("");
+            (Channel::ToolArguments(k as u32), call.name.as_deref(), arguments)
         });
         let texts = [
-            (Channel::Reasoning, answer.reasoning.as_deref().unwrap_or("")),
-            (Channel::Content, answer.content.as_deref().unwrap_or("")),
+            (
+                Channel::Reasoning,
+                None,
+                answer.reasoning.as_deref().unwrap_or(""),
+            ),
+            (Channel::Content, None, answer.content.as_deref().unwrap_or("")),
         ];
-        for (channel, text) in texts.into_iter().chain(calls) {
+        for (channel, name, text) in texts.into_iter().chain(calls) {
             let opens = matches!(channel, Channel::ToolArguments(_));
+            if let Some(name) = name {
+                sentinel.name(LaneId::first(channel), name, &mut found);
+                if output.settle(&mut found) {
+                    return output;
+                }
+            }
             for piece in pieces(text, self.chunk_chars).chain(opens.then_some("").filter(|_| text.is_empty()))
             {
                 sentinel.feed(LaneId::first(channel), piece, &mut found);
@@ -245,6 +255,20 @@ mod tests {
         assert_eq!(
             lines[2]["findings"][0],
             serde_json::json!({"code":"A101_broken_json","rule":"broken_json","severity":"minor","action":"correct","lane":"content","offset":4,"span":[3,4]})
+        );
+    }
+
+    #[test]
+    fn a_call_is_judged_by_its_name() {
+        let call = |name: &str| {
+            let tools = serde_json::json!([{"type": "function", "function": {"name": "read"}}]);
+            let input = serde_json::json!({"request": {"messages": [], "tools": tools}, "tool_calls": [{"name": name, "arguments": "{}"}]});
+            let output = scan(&input.to_string(), 4);
+            serde_json::from_str::<serde_json::Value>(&output).unwrap()["findings"][0]["rule"].clone()
+        };
+        assert_eq!(
+            (call("read"), call("raed")),
+            (serde_json::Value::Null, "unknown_tool".into())
         );
     }
 

@@ -1,6 +1,6 @@
 //! `aegis serve`
 
-use super::{BAD_INPUT, load};
+use super::load;
 use crate::app::{self, Proxy};
 use crate::cli::ServeArgs;
 use crate::config::Config;
@@ -34,10 +34,7 @@ fn configure(args: &ServeArgs) -> Result<Config, ExitCode> {
         config.listen = listen;
     }
     if let Some(url) = &args.upstream {
-        config.upstream = url.parse().map_err(|error: crate::upstream::base::BadBaseUrl| {
-            eprintln!("--upstream {url:?}: {error}. {}", error.remedy());
-            ExitCode::from(BAD_INPUT)
-        })?;
+        config.upstream = super::upstream(url)?;
     }
     Ok(config)
 }

@@ -1,16 +1,20 @@
 //! `proxy.toml`: what can be set, its defaults, and everything that is wrong with a file, at once.
 
+mod corrections;
 mod reader;
 mod rules;
+mod warnings;
 
+pub(crate) use corrections::HiddenSettings;
 pub(crate) use reader::Problem;
 
 use crate::limits;
 use crate::upstream::base::BaseUrl;
+use aegis_core::capabilities::Flavour;
 use aegis_core::decide::Policy;
 use aegis_core::limits::{EXCERPT_CHARS_MAX, Limits};
 use aegis_core::relay::Guard;
-use aegis_core::release::ReleasePolicy;
+use aegis_core::release::{Release, ReleasePolicy};
 use reader::Section;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,8 +28,15 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// The primary.
     pub(crate) upstream: BaseUrl,
+    /// What kind of server it is; `None` to find out.
+    pub(crate) flavour: Option<Flavour>,
     /// How answers are guarded.
     pub(crate) guard: Arc<Guard>,
+    /// How the answers of clients are guarded who want no stream: nobody reads along, so all of it is held until it is
+    /// whole, and any of it can be thrown away.
+    pub(crate) guard_whole: Arc<Guard>,
+    /// How hidden requests are made.
+    pub(crate) hidden: HiddenSettings,
     /// Bounds of the proxy itself.
     pub(crate) bounds: Bounds,
     /// Where incidents go.
@@ -134,23 +145,11 @@ fn read(mut root: Section<'_>) -> Config {
         .min(limits::WORKERS_MAX);
     let workers = root.count("workers", cores, 1..=limits::WORKERS_MAX);
 
-    let mut section = root.section("upstream");
-    let url: String = section.read(
-        "url",
-        "http://127.0.0.1:8080".to_owned(),
-        "a URL such as \"http://127.0.0.1:8080\"",
-    );
-    let upstream = url
-        .parse()
-        .unwrap_or_else(|error: crate::upstream::base::BadBaseUrl| {
-            section.problem("url", Some(format!("{url:?}")), error.to_string(), error.remedy());
-            BaseUrl::default()
-        });
-    section.finish();
-
+    let (upstream, flavour) = read_upstream(root.section("upstream"));
     let policy = read_policy(root.section("policy"));
     let release = read_release(root.section("release"));
     let (core_limits, bounds) = read_limits(root.section("limits"));
+    let (corrections, hidden) = corrections::read(root.section("corrections"));
 
     let mut section = root.section("incidents");
     let file: String = section.read("file", "-".to_owned(), "a path, or \"-\" for standard error");
@@ -177,16 +176,20 @@ fn read(mut root: Section<'_>) -> Config {
     let mut rulebook = rules::read(root.section("rules"), core_limits.json_depth_max);
     rulebook.excerpt_chars_max = if excerpts { excerpt_chars } else { 0 };
     root.finish();
-    let guard = Arc::new(Guard {
+    let guard = Guard {
         rulebook: Arc::new(rulebook),
         policy,
+        corrections,
         release,
         limits: core_limits,
-    });
+    };
     Config {
         listen,
         upstream,
-        guard,
+        flavour,
+        guard_whole: Arc::new(whole(&guard, bounds.answer_bytes_max)),
+        guard: Arc::new(guard),
+        hidden,
         bounds,
         incidents,
         log_level,
@@ -195,13 +198,56 @@ fn read(mut root: Section<'_>) -> Config {
     }
 }
 
+/// The guard of an answer that is handed over as one body.
+fn whole(guard: &Guard, answer_bytes_max: usize) -> Guard {
+    let mut guard = guard.clone();
+    guard.release = ReleasePolicy {
+        content: Release::Complete,
+        reasoning: Release::Complete,
+        tool_arguments: Release::Complete,
+    };
+    guard.limits.ring_bytes_max = guard.limits.ring_bytes_max.max(answer_bytes_max);
+    // Nobody waits for a part of it: how long it may take is the matter of limits.first_byte_s and the stall rules.
+    guard.limits.hold_ms = limits::HOLD_BOUND_MS as u64;
+    guard
+}
+
+fn read_upstream(mut section: Section<'_>) -> (BaseUrl, Option<Flavour>) {
+    let url: String = section.read(
+        "url",
+        "http://127.0.0.1:8080".to_owned(),
+        "a URL such as \"http://127.0.0.1:8080\"",
+    );
+    let upstream = url
+        .parse()
+        .unwrap_or_else(|error: crate::upstream::base::BadBaseUrl| {
+            section.problem("url", Some(format!("{url:?}")), error.to_string(), error.remedy());
+            BaseUrl::default()
+        });
+    let names = Flavour::ALL.iter().map(|(_, name)| format!("{name:?}"));
+    let wanted = format!("\"auto\" or one of {}", names.collect::<Vec<_>>().join(", "));
+    let named = section.choice("flavour", &wanted, |name| match name {
+        "auto" => Some(None),
+        name => Flavour::ALL
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(flavour, _)| Some(*flavour)),
+    });
+    section.finish();
+    (upstream, named.flatten())
+}
+
 fn read_policy(mut section: Section<'_>) -> Policy {
     let default = Policy::default();
     let policy = Policy {
         mode: section.read("mode", default.mode, "\"enforce\" or \"shadow\""),
         on_failure: section.read("on_failure", default.on_failure, "\"open\" or \"closed\""),
-        on_unavailable: section.read("on_unavailable", default.on_unavailable, "\"cut\" or \"note\""),
     };
+    section.retired(
+        "on_unavailable",
+        "Use corrections.on_not_injectable for what cannot be corrected, and corrections.on_exhausted for what is still \
+         faulty after corrections.corrections_max.",
+    );
     section.finish();
     policy
 }
@@ -229,6 +275,7 @@ fn read_limits(mut section: Section<'_>) -> (Limits, Bounds) {
             default.json_depth_max,
             1..=aegis_core::limits::JSON_DEPTH_MAX,
         ),
+        hold_ms: section.count("hold_ms", default.hold_ms as usize, 1..=limits::HOLD_BOUND_MS) as u64,
     };
     let bounds = Bounds {
         request_bytes_max: section.count("request_bytes_max", limits::REQUEST_BYTES_MAX, 1..=4 * GIB),

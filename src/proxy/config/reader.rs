@@ -119,6 +119,35 @@ impl<'p> Section<'p> {
         }
     }
 
+    /// A name out of a set; `None` where there is none, or one that `known` does not know.
+    pub(crate) fn choice<T>(
+        &mut self,
+        key: &str,
+        wanted: &str,
+        known: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.take_raw(key)?;
+        let read = value.as_str().and_then(known);
+        if read.is_none() {
+            let reason = format!("must be {wanted}");
+            let remedy = "Correct the value or leave the key out.";
+            self.problem(key, Some(shown(&value)), reason, remedy);
+        }
+        read
+    }
+
+    /// A key that earlier versions knew.
+    pub(crate) fn retired(&mut self, key: &str, remedy: &str) {
+        if let Some(value) = self.table.remove(key) {
+            self.problem(key, Some(shown(&value)), "is not a key any more", remedy);
+        }
+    }
+
+    /// Whether the file has the key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A whole number within bounds.
     pub(crate) fn count(&mut self, key: &str, default: usize, range: RangeInclusive<usize>) -> usize {
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());

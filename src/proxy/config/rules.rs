@@ -16,6 +16,7 @@ pub(super) fn read(mut rules: Section<'_>, json_depth_max: usize) -> Rulebook {
     for &(code, severity) in CONFIGURABLE {
         let mut section = rules.section(code.name());
         let severity = section.read("severity", severity, "\"minor\" or \"critical\"");
+        let chosen = section.has("action");
         let action = read_action(&mut section, code, severity);
         let enabled = section.read("enabled", true, "true or false");
         book.set(
@@ -24,6 +25,7 @@ pub(super) fn read(mut rules: Section<'_>, json_depth_max: usize) -> Rulebook {
                 enabled,
                 severity,
                 action,
+                chosen,
             },
         );
         read_own(&mut section, code, &mut book);
@@ -38,8 +40,7 @@ fn read_action(section: &mut Section<'_>, code: Code, severity: Severity) -> Act
     let action = section.read("action", default_action(severity), wanted);
     if code == Code::UpstreamLost && action == Action::Note {
         // A stream that broke off must not look as if it had ended well.
-        let remedy =
-            "Use \"cut\", or enabled = false to break the client's connection as the upstream broke yours.";
+        let remedy = "Use \"correct\" or \"cut\", or enabled = false to break the client's connection as the upstream broke yours.";
         section.problem(
             "action",
             Some("\"note\"".into()),
@@ -56,6 +57,12 @@ fn read_own(section: &mut Section<'_>, code: Code, book: &mut Rulebook) {
             let own = &mut book.broken_json;
             own.always = section.read("always", own.always, "true or false");
             own.fence = section.read("fence", own.fence, "\"forbid\" or \"allow\"");
+        }
+        Code::ToolArguments => {
+            let own = &mut book.tool_arguments;
+            own.schema = section.read("schema", own.schema, "true or false");
+            own.text_form = section.read("text_form", own.text_form, "true or false");
+            own.heal_history = section.read("heal_history", own.heal_history, "true or false");
         }
         Code::TokenLoop => {
             let own = &mut book.token_loop;

@@ -334,17 +334,7 @@ impl Frames {
 }
 
 fn content_of(choice: &Choice) -> String {
-    choice
-        .pieces
-        .iter()
-        .filter_map(|p| {
-            if let Piece::Content(t) = p {
-                Some(t.as_str())
-            } else {
-                None
-            }
-        })
-        .collect()
+    choice.pieces.iter().filter_map(Piece::content).collect()
 }
 
 /// Appends `value` as JSON.

@@ -2,17 +2,21 @@
 //! the guard.
 //!
 //! The primary ([`start_primary`]) speaks llama-server's dialect, frame for frame, and is healthy unless the request's
-//! `model` asks for a fault by name (see [`model::Model`]). The tour ([`tour`]) sends each request twice, straight to the
+//! `model` asks for a fault by name (see [`model::Model`]). Asked again with a correction or with the beginning of an
+//! answer, all its models but one do well. The tour ([`tour`]) sends each request twice, straight to the
 //! primary and through Aegis, with a client of its own that shares no code with the proxy's path, so that a defect of
 //! the proxy's parser cannot hide itself here.
 
+mod answers;
 mod cases;
+mod check;
 mod client;
 mod frames;
 mod model;
 mod playback;
 mod primary;
 mod prose;
+mod records;
 mod request;
 mod sample;
 mod script;
@@ -27,46 +31,29 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 pub(crate) use primary::start_primary;
-pub(crate) use tour::tour;
+pub(crate) use tour::{Stage, tour};
 
 /// The phrase that `demo-forbidden` says, as [`DEMO_CONFIG`] forbids it.
 pub(crate) const FORBIDDEN_PHRASE: &str = "the launch code is tangerine";
 
-/// The proxy's config of the demo. `upstream.url` is a placeholder for the address of the embedded primary; the stall
-/// times are shorter than anybody should use on a real primary, so that the tour stays short.
+/// The proxy's config of the demo: what every rule does is left as it is by default. `upstream.url` is a placeholder for
+/// the address of the embedded primary; the stall times are shorter than anybody should use on a real primary, so that
+/// the tour stays short.
 pub(crate) const DEMO_CONFIG: &str = r#"
 listen = "127.0.0.1:8181"
 
 [upstream]
 url = "http://127.0.0.1:8080"
-
-[policy]
-mode = "enforce"
-on_failure = "open"
-on_unavailable = "cut"
-
-[rules.broken_json]
-action = "cut"
-
-[rules.truncated_json]
-action = "cut"
-
-[rules.token_loop]
-action = "cut"
+flavour = "llama-server"
 
 [rules.first_token_stall]
-action = "cut"
 after_s = 1.0
 
 [rules.stall]
-action = "cut"
 after_s = 1.0
-
-[rules.upstream_lost]
-action = "cut"
+strikes = 2
 
 [rules.forbidden_phrase]
-action = "cut"
 literals = ["the launch code is tangerine"]
 case_insensitive = true
 "#;
@@ -78,12 +65,29 @@ pub(crate) fn curl_hints(aegis: SocketAddr) -> String {
     let asks = [
         ("demo", SEA, "", "a healthy answer"),
         ("demo-slow-start", SEA, "", "a long prompt: silence, but no stall"),
-        ("demo-loop", SEA, "", "an endless loop, cut with A201_token_loop"),
+        (
+            "demo-loop",
+            SEA,
+            "",
+            "an endless loop: Aegis asks again in secret, and the answer comes to its end",
+        ),
         (
             "demo-broken-json",
             "Describe Lisbon as JSON.",
             JSON,
-            "broken JSON, cut at the first impossible byte",
+            "broken JSON, corrected at its first impossible byte",
+        ),
+        (
+            "demo-death",
+            SEA,
+            "",
+            "the primary's connection drops, the answer goes on",
+        ),
+        (
+            "demo-stubborn",
+            SEA,
+            "",
+            "loops again when it is asked again: cut with A201_token_loop",
         ),
         (
             "demo-forbidden",

@@ -1,4 +1,6 @@
 //! The names of the demo's models: one for each fault.
+//!
+//! Asked again, with a correction or with the beginning of an answer, every model but the stubborn one does well.
 
 /// The names a request can put into `model`. An unknown name is [`Model::Healthy`], as a server with one model would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,20 +11,24 @@ pub(crate) enum Model {
     ToolCall,
     /// Processes its prompt for a while, then answers.
     SlowStart,
-    /// Repeats two sentences.
+    /// Repeats one sentence.
     Loop,
     /// Repeats two sentences of reasoning and never gets to the answer.
     ReasoningLoop,
     /// Forgets a comma in its JSON.
     BrokenJson,
-    /// Stops inside its JSON.
+    /// Stops before its JSON is closed.
     TruncatedJson,
+    /// Calls a tool with arguments that stop inside a string.
+    BrokenCall,
     /// Says [`super::FORBIDDEN_PHRASE`].
     Forbidden,
     /// Tokens stop, the connection stays, and the slot is idle: the primary has lost the request.
     Stall,
     /// The connection drops.
     Death,
+    /// Repeats one sentence, and does so again however it is asked.
+    Stubborn,
 }
 
 impl Model {
@@ -35,9 +41,11 @@ impl Model {
         Self::ReasoningLoop,
         Self::BrokenJson,
         Self::TruncatedJson,
+        Self::BrokenCall,
+        Self::Death,
+        Self::Stubborn,
         Self::Forbidden,
         Self::Stall,
-        Self::Death,
     ];
 
     /// The name in `model`.
@@ -53,6 +61,8 @@ impl Model {
             Self::Forbidden => "demo-forbidden",
             Self::Stall => "demo-stall",
             Self::Death => "demo-death",
+            Self::BrokenCall => "demo-broken-call",
+            Self::Stubborn => "demo-stubborn",
         }
     }
 

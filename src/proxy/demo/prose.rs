@@ -83,6 +83,12 @@ pub(super) fn answer(question: &str, variant: usize) -> String {
     format!("{opening} {}", paragraph(question))
 }
 
+/// Where the beginning of an [`answer`] stands in a prompt that is to be continued.
+pub(super) fn answer_start(prompt: &str) -> Option<usize> {
+    let (opening, _) = OPENINGS[0].split_once("{}")?;
+    prompt.find(opening)
+}
+
 /// The answer after a tool has given `result`.
 pub(super) fn tool_answer(question: &str, result: &str) -> String {
     let result = result.trim();

@@ -1,6 +1,10 @@
 //! What a request asks of the demo's primary, and the refusals a llama-server would give.
 
+use super::prose;
 use serde_json::Value;
+
+/// How every correction begins that Aegis puts into a request by default.
+pub(super) const CORRECTION_START: &str = "[Note: a first attempt";
 
 /// Most choices of one request: one slot each.
 pub(super) const CHOICES_MAX: usize = super::slots::SLOTS;
@@ -27,8 +31,12 @@ pub(super) struct Tool {
 pub(super) struct Ask {
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
-    /// Text of the last user message, or the prompt.
+    /// Text of the last user message without a correction, or the prompt.
     pub(super) question: String,
+    /// A message carries a correction: this is not the first time that the question is asked.
+    pub(super) corrected: bool,
+    /// The beginning of the answer: the text of an assistant message that stands last. Empty where it is only a thought.
+    pub(super) prefill: Option<String>,
     /// Estimated length of the whole prompt, in tokens.
     pub(super) prompt_tokens: u64,
     pub(super) stream: bool,
@@ -79,6 +87,8 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Ask, Refusal> {
             .unwrap_or("demo")
             .to_owned(),
         question: String::new(),
+        corrected: false,
+        prefill: None,
         prompt_tokens: 1,
         stream: flag(&body, "stream")?,
         include_usage: body
@@ -95,20 +105,28 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Ask, Refusal> {
     match endpoint {
         Endpoint::Chat => read_messages(&body, &mut ask)?,
         Endpoint::Completions => {
-            ask.question = match body.get("prompt") {
-                Some(Value::String(prompt)) => prompt.clone(),
-                Some(Value::Array(parts)) => parts
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-                Some(_) => return Err(invalid("\"prompt\" must be a string or a list of strings")),
-                None => return Err(invalid("'prompt' is required")),
-            };
+            ask.question = prompt(&body)?;
             ask.prompt_tokens = tokens_of(&ask.question);
+            // A prompt has no turns: where it has the beginning of an answer, that is what is to be continued.
+            if let Some(at) = prose::answer_start(&ask.question) {
+                ask.prefill = Some(ask.question.split_off(at));
+            }
         }
     }
     Ok(ask)
+}
+
+fn prompt(body: &Value) -> Result<String, Refusal> {
+    match body.get("prompt") {
+        Some(Value::String(prompt)) => Ok(prompt.clone()),
+        Some(Value::Array(parts)) => Ok(parts
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")),
+        Some(_) => Err(invalid("\"prompt\" must be a string or a list of strings")),
+        None => Err(invalid("'prompt' is required")),
+    }
 }
 
 /// A rough count of tokens: four bytes each, never zero.
@@ -192,16 +210,24 @@ fn read_messages(body: &Value, ask: &mut Ask) -> Result<(), Refusal> {
             .get("role")
             .and_then(Value::as_str)
             .ok_or_else(|| invalid("Missing 'role' in a message"))?;
-        let text = text_of(message.get("content"));
+        let mut text = text_of(message.get("content"));
         // Six tokens a message: about what a ChatML template adds around it.
         tokens += 6 + tokens_of(&text);
+        if let Some(at) = text.find(CORRECTION_START) {
+            ask.corrected = true;
+            text.truncate(text[..at].trim_end().len());
+        }
         if role == "user" {
             ask.question = text;
         }
     }
     ask.prompt_tokens = tokens;
-    if last.get("role").and_then(Value::as_str) == Some("tool") {
-        ask.tool_result = Some(text_of(last.get("content")));
+    let text = text_of(last.get("content"));
+    match last.get("role").and_then(Value::as_str) {
+        Some("tool") => ask.tool_result = Some(text),
+        // Templates trim what is to be continued.
+        Some("assistant") => ask.prefill = Some(text.trim_end().to_owned()),
+        _ => {}
     }
     if body.get("tool_choice").and_then(Value::as_str) != Some("none") {
         ask.tool = first_tool(body)?;
@@ -291,5 +317,23 @@ mod tests {
         assert!(ask.include_usage && !ask.stream);
         assert_eq!(ask.tool_result.as_deref(), Some("21 degrees"));
         assert_eq!(ask.tool.map(|t| t.name).as_deref(), Some("look"));
+    }
+
+    #[test]
+    fn a_hidden_request_is_known_by_its_correction_and_its_prefill() {
+        use aegis_core::correction::DEFAULT_TEXTS;
+        for (_, text) in DEFAULT_TEXTS {
+            assert!(text.starts_with(CORRECTION_START), "{text}");
+        }
+        let body = serde_json::json!({"messages": [
+            {"role": "user", "content": format!("Why?\n\n{}", DEFAULT_TEXTS[0].1)},
+            {"role": "assistant", "content": "\n", "reasoning_content": "Hm."}]});
+        let ask = parse(Endpoint::Chat, body.to_string().as_bytes()).expect("a readable request");
+        assert_eq!((ask.question.as_str(), ask.corrected), ("Why?", true));
+        assert_eq!(ask.prefill.as_deref(), Some(""));
+        let legacy = serde_json::json!({"prompt": format!("Why?{}", prose::answer("Why?", 0))});
+        let ask = parse(Endpoint::Completions, legacy.to_string().as_bytes()).expect("a readable request");
+        assert_eq!((ask.question.as_str(), ask.corrected), ("Why?", false));
+        assert_eq!(ask.prefill, Some(prose::answer("Why?", 0)));
     }
 }

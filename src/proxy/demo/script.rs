@@ -1,35 +1,9 @@
-//! What the primary will generate for a request: the pieces of each choice, the pace, and how it ends. The faults live
-//! here.
+//! What the primary will generate for a request: the pieces of each choice, the pace, and how it ends.
 
+use super::answers::{choice, is_endless};
 use super::model::Model;
-use super::request::{Ask, Endpoint, Tool};
-use super::{FORBIDDEN_PHRASE, prose, sample};
-use serde_json::{Value, json};
+use super::request::Ask;
 use std::time::Duration;
-
-/// Tokens of a loop when the request sets no limit, as a primary with `-n 2000` would.
-const LOOP_TOKENS: usize = 2_000;
-
-/// Tokens that a stream gives before it dies or stalls.
-const TOKENS_BEFORE_LOSS: usize = 24;
-
-/// The block that `demo-loop` repeats.
-const LOOP_BLOCK: &str =
-    "\nI will check the file once more before I go on. The file looks right, but I should be sure.";
-
-/// The block that `demo-reasoning-loop` repeats.
-const REASONING_BLOCK: &str =
-    " Wait, maybe the user means something else. Let me reconsider the question from the start.";
-
-/// What `demo-broken-json` writes up to its fault: a comma is missing here.
-pub(super) const JSON_BEFORE_FAULT: &str = r#"{"city": "Lisbon", "districts": ["Alfama", "Baixa" "#;
-const JSON_AFTER_FAULT: &str = r#""Chiado"], "population": 545796}"#;
-
-/// All that `demo-truncated-json` writes.
-pub(super) const JSON_TRUNCATED: &str = r#"{"city": "Lisbon", "districts": ["Alfama", "Baixa", "Chi"#;
-
-/// What `demo-forbidden` writes before the phrase.
-pub(super) const BEFORE_PHRASE: &str = "Between the two of us, and only because you asked so nicely, ";
 
 /// How fast the primary works.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +48,16 @@ pub(super) enum Piece {
         arguments: String,
     },
     ToolArguments(String),
+}
+
+impl Piece {
+    /// Its text where it is content.
+    pub(super) fn content(&self) -> Option<&str> {
+        match self {
+            Self::Content(text) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// What comes after the last piece.
@@ -124,7 +108,7 @@ impl Script {
     pub(super) fn of(ask: &Ask, tempo: &Tempo) -> Self {
         let model = Model::named(&ask.model);
         let slow = model == Model::SlowStart;
-        let pace = if matches!(model, Model::Loop | Model::ReasoningLoop) {
+        let pace = if is_endless(model, ask) {
             tempo.loop_token
         } else {
             tempo.token
@@ -139,114 +123,6 @@ impl Script {
             pace,
         }
     }
-}
-
-fn content(text: &str) -> Vec<Piece> {
-    prose::tokens(text).into_iter().map(Piece::Content).collect()
-}
-
-fn ends(pieces: Vec<Piece>, ending: Ending) -> Choice {
-    Choice { pieces, ending }
-}
-
-fn choice(model: Model, ask: &Ask, variant: usize) -> Choice {
-    match model {
-        Model::Healthy | Model::SlowStart => healthy(ask, variant),
-        Model::ToolCall => tool_call(ask, variant),
-        Model::Loop => {
-            let head = format!(
-                "Let me look into \"{}\" step by step.",
-                prose::topic(&ask.question)
-            );
-            let pieces = content(&head)
-                .into_iter()
-                .chain(content(LOOP_BLOCK).into_iter().cycle());
-            ends(pieces.take(LOOP_TOKENS).collect(), Ending::Length)
-        }
-        Model::ReasoningLoop => {
-            let head = format!("The user asks \"{}\".", prose::topic(&ask.question));
-            let block = prose::tokens(REASONING_BLOCK);
-            let texts = prose::tokens(&head).into_iter().chain(block.into_iter().cycle());
-            let lane = if ask.endpoint == Endpoint::Chat {
-                Piece::Reasoning
-            } else {
-                Piece::Content
-            };
-            ends(texts.take(LOOP_TOKENS).map(lane).collect(), Ending::Length)
-        }
-        Model::BrokenJson => ends(
-            content(&[JSON_BEFORE_FAULT, JSON_AFTER_FAULT].concat()),
-            Ending::Stop,
-        ),
-        Model::TruncatedJson => ends(content(JSON_TRUNCATED), Ending::Stop),
-        Model::Forbidden => ends(
-            content(&format!(
-                "{BEFORE_PHRASE}{FORBIDDEN_PHRASE}. Do not write it down."
-            )),
-            Ending::Stop,
-        ),
-        Model::Stall | Model::Death => {
-            let mut pieces = content(&prose::answer(&ask.question, variant));
-            pieces.truncate(TOKENS_BEFORE_LOSS);
-            ends(
-                pieces,
-                if model == Model::Stall {
-                    Ending::Wedge
-                } else {
-                    Ending::Die
-                },
-            )
-        }
-    }
-}
-
-/// Prose, JSON or a tool call, whichever the request asks for. After a tool's result comes prose, so that an agent's
-/// turn ends.
-fn healthy(ask: &Ask, variant: usize) -> Choice {
-    match (&ask.tool_result, &ask.tool, &ask.json) {
-        (Some(result), _, _) => ends(content(&prose::tool_answer(&ask.question, result)), Ending::Stop),
-        (None, Some(tool), _) => ends(call(tool, &ask.question), Ending::ToolCalls),
-        (None, None, Some(schema)) => ends(content(&json_answer(ask, schema.as_ref())), Ending::Stop),
-        (None, None, None) => ends(content(&prose::answer(&ask.question, variant)), Ending::Stop),
-    }
-}
-
-fn tool_call(ask: &Ask, variant: usize) -> Choice {
-    match (&ask.tool, &ask.tool_result) {
-        (Some(tool), None) => {
-            let said = content(&format!("I will use {} for that.", tool.name));
-            ends(
-                said.into_iter().chain(call(tool, &ask.question)).collect(),
-                Ending::ToolCalls,
-            )
-        }
-        (None, None) => ends(
-            content("I would call a tool, but the request offers none."),
-            Ending::Stop,
-        ),
-        (_, Some(_)) => healthy(ask, variant),
-    }
-}
-
-fn call(tool: &Tool, question: &str) -> Vec<Piece> {
-    let arguments = sample::sample(&tool.parameters, &prose::topic(question)).to_string();
-    let rest = prose::tokens(arguments.get(1..).unwrap_or_default());
-    let open = Piece::ToolOpen {
-        name: tool.name.clone(),
-        arguments: "{".to_owned(),
-    };
-    std::iter::once(open)
-        .chain(rest.into_iter().map(Piece::ToolArguments))
-        .collect()
-}
-
-fn json_answer(ask: &Ask, schema: Option<&Value>) -> String {
-    let topic = prose::topic(&ask.question);
-    let value = match schema {
-        Some(schema) => sample::sample(schema, &topic),
-        None => json!({"question": topic, "answer": prose::paragraph(&ask.question), "sure": true}),
-    };
-    value.to_string()
 }
 
 /// Applies the request's `stop` and `max_tokens` to a choice.
@@ -267,16 +143,7 @@ fn stop_position(pieces: &[Piece], stop: &[String]) -> Option<usize> {
     if stop.is_empty() {
         return None;
     }
-    let text: String = pieces
-        .iter()
-        .filter_map(|p| {
-            if let Piece::Content(t) = p {
-                Some(t.as_str())
-            } else {
-                None
-            }
-        })
-        .collect();
+    let text: String = pieces.iter().filter_map(Piece::content).collect();
     stop.iter().filter_map(|s| text.find(s.as_str())).min()
 }
 
@@ -298,48 +165,32 @@ fn cut_content(pieces: &mut Vec<Piece>, mut keep: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::parse;
+    use super::super::request::{Endpoint, parse};
     use super::*;
-
-    fn script(body: &Value) -> Script {
-        let ask = parse(Endpoint::Chat, body.to_string().as_bytes()).expect("a readable request");
-        Script::of(&ask, &Tempo::DEMO)
-    }
+    use serde_json::{Value, json};
 
     fn text(choice: &Choice) -> String {
-        choice
-            .pieces
-            .iter()
-            .filter_map(|p| {
-                if let Piece::Content(t) = p {
-                    Some(t.as_str())
-                } else {
-                    None
-                }
-            })
-            .collect()
+        choice.pieces.iter().filter_map(Piece::content).collect()
     }
 
-    fn ask(model: &str, more: Value) -> Value {
-        let mut body =
-            json!({"model": model, "messages": [{"role": "user", "content": "Why is the sea salty?"}]});
-        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
-            body.extend(more);
-        }
-        body
+    fn script(model: &str, mut more: Value) -> Script {
+        more["model"] = json!(model);
+        more["messages"] = json!([{"role": "user", "content": "Why is the sea salty?"}]);
+        let ask = parse(Endpoint::Chat, more.to_string().as_bytes()).expect("a readable request");
+        Script::of(&ask, &Tempo::DEMO)
     }
 
     #[test]
     fn limits_end_an_answer() {
-        let whole = script(&ask("demo", json!({})));
-        let stopped = script(&ask("demo", json!({"stop": ["the sea bed", "rivers"]})));
+        let whole = script("demo", json!({}));
+        let stopped = script("demo", json!({"stop": ["the sea bed", "rivers"]}));
         let full = text(&whole.choices[0]);
         assert_eq!(
             text(&stopped.choices[0]),
             full[..full.find("rivers").expect("the text has rivers")]
         );
         assert_eq!(stopped.choices[0].ending, Ending::Stop);
-        let short = script(&ask("demo-death", json!({"max_tokens": 3, "n": 2})));
+        let short = script("demo-death", json!({"max_tokens": 3, "n": 2}));
         assert_eq!(short.choices.len(), 2);
         assert!(
             short
@@ -347,50 +198,5 @@ mod tests {
                 .iter()
                 .all(|c| c.pieces.len() == 3 && c.ending == Ending::Length)
         );
-    }
-
-    #[test]
-    fn json_is_json_unless_the_fault_is_asked_for() {
-        let format = json!({"response_format": {"type": "json_object"}});
-        let good = script(&ask("demo", format.clone()));
-        assert!(serde_json::from_str::<Value>(&text(&good.choices[0])).is_ok_and(|v| v.is_object()));
-        let broken = script(&ask("demo-broken-json", format.clone()));
-        let error = serde_json::from_str::<Value>(&text(&broken.choices[0])).expect_err("broken");
-        assert_eq!(
-            error.column(),
-            JSON_BEFORE_FAULT.len() + 1,
-            "the fault is where the tour says it is"
-        );
-        let truncated = script(&ask("demo-truncated-json", format));
-        assert!(
-            serde_json::from_str::<Value>(&text(&truncated.choices[0]))
-                .expect_err("truncated")
-                .is_eof()
-        );
-    }
-
-    #[test]
-    fn a_tool_is_called_once_and_its_result_is_used() {
-        let tools = json!({"tools": [{"type": "function", "function": {"name": "weather",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]});
-        let calls = script(&ask("demo", tools.clone()));
-        assert_eq!(calls.choices[0].ending, Ending::ToolCalls);
-        let mut after = ask("demo", tools);
-        after["messages"]
-            .as_array_mut()
-            .expect("a list")
-            .push(json!({"role": "tool", "content": "21 degrees"}));
-        let done = script(&after);
-        assert_eq!(done.choices[0].ending, Ending::Stop);
-        assert!(text(&done.choices[0]).contains("21 degrees"));
-    }
-
-    #[test]
-    fn the_phrase_is_split_over_tokens_and_is_the_one_configured() {
-        let said = script(&ask("demo-forbidden", json!({})));
-        assert!(text(&said.choices[0]).contains(FORBIDDEN_PHRASE));
-        assert!(super::super::DEMO_CONFIG.contains(FORBIDDEN_PHRASE));
-        let in_one = |p: &Piece| matches!(p, Piece::Content(t) if t.contains("launch code"));
-        assert!(!said.choices[0].pieces.iter().any(in_one));
     }
 }

@@ -133,18 +133,26 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if let Some((start, period)) = repeats(&text) {
-        let block: String = text[start..start + period].iter().collect();
-        let count = (text.len() - start) / period;
-        let head: String = text[..start].iter().collect();
-        let keep = most / 2;
-        let loops = format!("[{}] × {count}", middle(block.trim(), keep));
-        let head = middle(head.trim(), keep);
-        return if head.is_empty() {
-            loops
+    if let Some(Repeats { start, period, count }) = repeats(&text) {
+        let part = |part: &[char], most| middle(part.iter().collect::<String>().trim(), most);
+        let block = part(&text[start..start + period], most / 2);
+        let rest = &text[start + count * period..];
+        // A round that is not over is part of the loop.
+        let rest = if text[start..].starts_with(rest) {
+            &[]
         } else {
-            format!("{head} {loops}")
+            rest
         };
+        let parts = [
+            part(&text[..start], most / 2),
+            format!("[{block}] × {count}"),
+            part(rest, most / 2),
+        ];
+        return parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
     }
     middle(text.iter().collect::<String>().trim(), most)
 }
@@ -164,16 +172,30 @@ fn middle(text: &str, most: usize) -> String {
     format!("{} … {}", head.trim_end(), end.trim_start())
 }
 
-/// Where a repetition that lasts to the end begins, and its period, both in characters.
-fn repeats(text: &[char]) -> Option<(usize, usize)> {
+/// A block that comes again and again, in characters.
+struct Repeats {
+    start: usize,
+    period: usize,
+    count: usize,
+}
+
+/// The repetition with the shortest period.
+fn repeats(text: &[char]) -> Option<Repeats> {
     (1..=BLOCK_MAX.min(text.len() / REPEATS_MIN)).find_map(|period| {
-        let same = (period..text.len())
-            .rev()
-            .take_while(|&i| text[i] == text[i - period])
-            .count();
-        let start = text.len() - period - same;
-        (same + period >= REPEATS_MIN * period && same + period >= LOOP_MIN)
-            .then(|| (aligned(text, start, period), period))
+        let mut end = period;
+        while end < text.len() {
+            let same = (end..text.len())
+                .take_while(|&i| text[i] == text[i - period])
+                .count();
+            let length = period + same;
+            if length >= REPEATS_MIN * period && length >= LOOP_MIN {
+                let start = aligned(text, end - period, period);
+                let count = (end + same - start) / period;
+                return Some(Repeats { start, period, count });
+            }
+            end += same + 1;
+        }
+        None
     })
 }
 
@@ -250,6 +272,13 @@ in circles           seven eight                                               0
     fn loops_are_counted() {
         let text = format!("Let me see.{}", " I should check again.".repeat(7));
         assert_eq!(shorten(&text, 80), "Let me see. [I should check again.] × 7");
+        let broken_off = format!("{text} I should");
+        assert_eq!(shorten(&broken_off, 80), shorten(&text, 80));
+        let gone_on = format!("{text} Salt is salt, and that is all there is to say.");
+        assert_eq!(
+            shorten(&gone_on, 80),
+            "Let me see. [I should check again.] × 7 Salt is salt, and that is … is to say."
+        );
         assert_eq!(shorten("a\x1b[31mb\nc", 20), "a [31mb c");
         assert_eq!(shorten(&"word ".repeat(2), 40), "word word");
         let prose = super::super::prose::answer("Why is the sea salty?", 0);

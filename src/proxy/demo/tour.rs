@@ -2,9 +2,11 @@
 
 use super::cases::{CASES, Case, Direct, GUARDED_LIMIT, Guarded};
 use super::client::{End, Received, post};
+use super::records::{self, Record};
 use super::table::{Cell, Palette, Style, WIDTH, row, rule, shorten, wrap};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Characters of an answer shown in a cell.
@@ -12,13 +14,38 @@ const SHOWN_CHARS: usize = 116;
 
 const PATH: &str = "/v1/chat/completions";
 
+/// What became of an answer through Aegis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It came as the primary sent it.
+    Passed,
+    /// It was mended.
+    Mended,
+    /// The primary was asked again.
+    Corrected,
+    /// It ended with an error.
+    Cut,
+}
+
+impl Fate {
+    fn of(guarded: &Received, records: &[Record]) -> Self {
+        let any = |decision: &str| records.iter().any(|record| record.decision == decision);
+        match guarded.error {
+            Some(_) => Self::Cut,
+            None if any("correct") => Self::Corrected,
+            None if any("repair") => Self::Mended,
+            None => Self::Passed,
+        }
+    }
+}
+
 /// One row of the tour as it came out.
 #[derive(Debug)]
 pub(crate) struct TourRow {
     /// The model asked for.
     pub(crate) model: &'static str,
-    /// The code that the client behind Aegis got.
-    pub(crate) code: Option<String>,
+    /// What became of the answer.
+    pub(crate) fate: Fate,
     /// What is not as expected, one sentence each; empty when all is.
     pub(crate) mismatches: Vec<String>,
 }
@@ -39,24 +66,30 @@ impl TourReport {
     }
 }
 
-/// Sends each case straight to `primary` and through `aegis` at the same time, and writes a table to `out`, row by row.
+/// Who takes part in a tour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stage<'a> {
+    /// The primary.
+    pub(crate) primary: SocketAddr,
+    /// Aegis in front of it.
+    pub(crate) aegis: SocketAddr,
+    /// Its incident log.
+    pub(crate) incidents: &'a Path,
+}
+
+/// Sends each case straight to the primary and through Aegis at the same time, and writes a table to `out`, row by row.
 /// Colours follow stdout.
 ///
 /// # Errors
-/// `out` cannot be written. Faulty answers are rows, not errors.
-pub(crate) async fn tour(
-    primary: SocketAddr,
-    aegis: SocketAddr,
-    out: &mut dyn Write,
-) -> io::Result<TourReport> {
-    run(CASES, GUARDED_LIMIT, primary, aegis, out, Palette::of_stdout()).await
+/// `out` cannot be written, or the incident log cannot be read. Faulty answers are rows, not errors.
+pub(crate) async fn tour(stage: Stage<'_>, out: &mut dyn Write) -> io::Result<TourReport> {
+    run(CASES, GUARDED_LIMIT, stage, out, Palette::of_stdout()).await
 }
 
 pub(super) async fn run(
     cases: &[Case],
     guarded_limit: Duration,
-    primary: SocketAddr,
-    aegis: SocketAddr,
+    stage: Stage<'_>,
     out: &mut dyn Write,
     palette: Palette,
 ) -> io::Result<TourReport> {
@@ -67,17 +100,26 @@ pub(super) async fn run(
         out.flush()?;
         let request = case.request();
         let (direct, guarded) = tokio::join!(
-            post(primary, PATH, &request, case.direct_limit),
-            post(aegis, PATH, &request, guarded_limit),
+            post(stage.primary, PATH, &request, case.direct_limit),
+            post(stage.aegis, PATH, &request, guarded_limit),
         );
-        let mismatches = case.mismatches(&direct, &guarded);
-        out.write_all(show(case, &direct, &guarded, &mismatches, palette).as_bytes())?;
-        let code = guarded.error.map(|e| e.code);
-        rows.push(TourRow {
+        let records = match &guarded.request_id {
+            Some(id) => records::of_request(stage.incidents, id)?,
+            None => Vec::new(),
+        };
+        let row = TourRow {
             model: case.model.name(),
-            code,
-            mismatches,
-        });
+            fate: Fate::of(&guarded, &records),
+            mismatches: case.mismatches(&direct, &guarded, &records),
+        };
+        let cells = [
+            named(case),
+            direct_cell(case, &direct),
+            guarded_cell(&guarded),
+            done_cell(&row, &direct, &guarded, &records),
+        ];
+        out.write_all(show(&cells, &row, palette).as_bytes())?;
+        rows.push(row);
     }
     let report = TourReport {
         rows,
@@ -94,51 +136,60 @@ fn head(palette: Palette) -> String {
         cell("model and fault"),
         cell("the primary sent"),
         cell("your client got"),
-        cell("code and time"),
+        cell("what Aegis did"),
     ];
     row(&cells, palette) + &rule()
 }
 
-fn show(
-    case: &Case,
-    direct: &Received,
-    guarded: &Received,
-    mismatches: &[String],
-    palette: Palette,
-) -> String {
-    let what = vec![
-        (Style::Bold, case.model.name().to_owned()),
-        (Style::Dim, case.about.to_owned()),
-    ];
-    let code = match &guarded.error {
-        Some(error) => (Style::Code, error.code.clone()),
-        None if case.guarded == Guarded::Same && guarded.looks_complete() => {
-            (Style::Good, "no fault, passed on".to_owned())
-        }
-        None => (Style::Bad, "no code".to_owned()),
-    };
-    let time = format!(
-        "{:.2} s, direct {:.2} s",
-        guarded.took.as_secs_f64(),
-        direct.took.as_secs_f64()
-    );
-    let verdict = if mismatches.is_empty() {
-        (Style::Good, "as expected")
-    } else {
-        (Style::Bad, "NOT AS EXPECTED")
-    };
-    let result = vec![code, (Style::Plain, time), (verdict.0, verdict.1.to_owned())];
-    let mut text = row(
-        &[what, direct_cell(case, direct), guarded_cell(guarded), result],
-        palette,
-    );
-    for mismatch in mismatches {
+fn show(cells: &[Cell; 4], tour_row: &TourRow, palette: Palette) -> String {
+    let mut text = row(cells, palette);
+    for mismatch in &tour_row.mismatches {
         for line in wrap(&format!("! {mismatch}"), WIDTH) {
             text += &palette.paint(Style::Bad, &line);
             text.push('\n');
         }
     }
     text + "\n"
+}
+
+fn named(case: &Case) -> Cell {
+    vec![
+        (Style::Bold, case.model.name().to_owned()),
+        (Style::Dim, case.about.to_owned()),
+    ]
+}
+
+/// What Aegis did, by its own record: each code once, with what was done about it.
+fn done_cell(row: &TourRow, direct: &Received, guarded: &Received, records: &[Record]) -> Cell {
+    let mut cell = Vec::new();
+    for about in records.chunk_by(|a, b| a.code == b.code) {
+        let deeds: Vec<String> = about.iter().map(Record::deed).collect();
+        let good = about.iter().all(|record| record.decision != "cut");
+        cell.push((Style::Code, about[0].code.clone()));
+        cell.push((
+            if good { Style::Good } else { Style::Plain },
+            deeds.join(", then "),
+        ));
+    }
+    if row.fate == Fate::Passed && guarded.looks_complete() {
+        cell.push((Style::Good, "no fault, passed on".to_owned()));
+    } else if records.is_empty() {
+        cell.push((Style::Bad, "no record".to_owned()));
+    }
+    cell.push((
+        Style::Plain,
+        format!(
+            "{:.2} s, direct {:.2} s",
+            guarded.took.as_secs_f64(),
+            direct.took.as_secs_f64()
+        ),
+    ));
+    cell.push(if row.mismatches.is_empty() {
+        (Style::Good, "as expected".to_owned())
+    } else {
+        (Style::Bad, "NOT AS EXPECTED".to_owned())
+    });
+    cell
 }
 
 fn shown(received: &Received) -> (Style, String) {
@@ -160,7 +211,7 @@ fn direct_cell(case: &Case, direct: &Received) -> Cell {
         (End::Whole, _) => format!("{characters} characters, {}", direct.ending()),
     };
     // A fault that looks like a success is the worst kind, so it is said.
-    let quiet = direct.looks_complete() && case.guarded != Guarded::Same;
+    let quiet = direct.looks_complete() && !matches!(case.guarded, Guarded::Same);
     let mut cell = vec![shown(direct), (Style::Dim, ending)];
     if quiet {
         cell.push((Style::Bad, "looks like a success".to_owned()));
@@ -175,7 +226,13 @@ fn guarded_cell(guarded: &Received) -> Cell {
         (End::Whole, Some(_)) => format!("{characters} characters, then error, HTTP {}", guarded.status),
         _ => format!("{characters} characters, {}", guarded.ending()),
     };
-    vec![shown(guarded), (Style::Dim, ending)]
+    let mut cell = vec![shown(guarded)];
+    if !guarded.content.is_empty() && !guarded.reasoning.is_empty() {
+        let thought = guarded.reasoning.chars().count();
+        cell.push((Style::Dim, format!("after {thought} characters of reasoning")));
+    }
+    cell.push((Style::Dim, ending));
+    cell
 }
 
 fn summary(report: &TourReport, palette: Palette) -> String {
@@ -185,14 +242,17 @@ fn summary(report: &TourReport, palette: Palette) -> String {
         .filter(|r| !r.mismatches.is_empty())
         .map(|r| r.model)
         .collect();
-    let cut = report.rows.iter().filter(|row| row.code.is_some()).count();
+    let count = |fate: Fate| report.rows.iter().filter(|row| row.fate == fate).count();
     let all = report.rows.len();
     let (style, verdict) = if wrong.is_empty() {
         (
             Style::Good,
             format!(
-                "All {all} as expected: {} passed on as they are, {cut} cut with their code",
-                all - cut
+                "All {all} as expected: {} byte for byte, {} mended, {} corrected, {} cut with their code",
+                count(Fate::Passed),
+                count(Fate::Mended),
+                count(Fate::Corrected),
+                count(Fate::Cut),
             ),
         )
     } else {

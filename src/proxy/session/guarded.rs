@@ -1,11 +1,13 @@
 //! A guarded stream: drives the sans-IO relay from the task that writes to the client.
 
+use super::hidden::{self, Hidden};
 use crate::app::App;
 use crate::http::rescue::Failure;
 use crate::incidents::Subject;
 use crate::upstream::client::{Cause, UpstreamBody};
-use crate::upstream::pulse::root_cause;
-use aegis_core::decide::decide;
+use crate::upstream::inquiry::root_cause;
+use aegis_core::capabilities::Known;
+use aegis_core::decide::{Means, Unavailable, decide};
 use aegis_core::error::Code;
 use aegis_core::incident::Incident;
 use aegis_core::limits::OUTPUT_BYTES_MAX;
@@ -14,6 +16,7 @@ use aegis_core::request::RequestFacts;
 use aegis_core::stall::{Heartbeat, Stalled};
 use bytes::Bytes;
 use http::HeaderValue;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +36,8 @@ pub(crate) struct Session {
     /// The client's `Authorization`, for heartbeats to servers that want it.
     pub(crate) key: Option<HeaderValue>,
     pub(crate) facts: Arc<RequestFacts>,
+    /// The head of the request as it went upstream: hidden requests have the same.
+    pub(crate) head: Parts,
 }
 
 impl Session {
@@ -61,16 +66,26 @@ impl Session {
     pub(super) fn settle(&self, code: Code, detail: &str) -> bool {
         let guard = &self.app.config.guard;
         let finding = guard.rulebook.stream_finding(code, 0, detail.to_owned());
-        let outcome = decide(&finding, &guard.policy);
+        let unavailable = Unavailable {
+            code: Code::NotInjectable,
+            why: "the answer has not begun".to_owned(),
+            fallback: guard.corrections.on_not_injectable,
+        };
+        let means = Means {
+            mend: false,
+            correct: Err(unavailable),
+        };
+        let outcome = decide(&finding, &guard.policy, means);
+        let takes_effect = outcome.takes_effect();
         self.record(None, &Incident::new(finding, outcome, 0));
-        outcome.takes_effect()
+        takes_effect
     }
 }
 
 /// The body of a guarded stream. Dropping it drops the upstream's body, which closes that connection and so frees
 /// the slot.
 pub(crate) struct GuardedBody {
-    session: Session,
+    session: Arc<Session>,
     relay: Relay,
     upstream: Option<UpstreamBody>,
     /// Set for the relay's deadline, or earlier: a token only moves the deadline, the timer is re-armed when it fires.
@@ -78,7 +93,16 @@ pub(crate) struct GuardedBody {
     timer_at: Instant,
     /// When the upstream last sent anything.
     last_bytes: Instant,
+    /// When the client last got something of the answer to a hidden request.
+    last_output: Instant,
     pulse: Option<JoinHandle<Heartbeat>>,
+    /// The hidden request under way. There is at most one; dropping it aborts it.
+    hidden: Option<Pin<Box<dyn Future<Output = Hidden> + Send>>>,
+    /// The ids of the hidden requests so far.
+    hidden_ids: Vec<(u32, Uuid)>,
+    /// What the upstream can do, and whether this stream has waited for it to be found out.
+    known: Known,
+    waited_for_scout: bool,
     /// The waker that timer and shutdown signal know.
     registered: Option<Waker>,
     /// Frames of the upstream since it last had none.
@@ -89,7 +113,7 @@ pub(crate) struct GuardedBody {
 }
 
 impl GuardedBody {
-    pub(crate) fn new(session: Session, relay: Relay, upstream: UpstreamBody) -> Self {
+    pub(crate) fn new(session: Session, relay: Relay, known: Known, upstream: UpstreamBody) -> Self {
         let now = Instant::now();
         let timer_at = relay.deadline().unwrap_or(now + session.app.config.bounds.idle);
         Self {
@@ -97,10 +121,15 @@ impl GuardedBody {
             timer: Box::pin(tokio::time::sleep_until(timer_at.into())),
             timer_at,
             last_bytes: now,
-            session,
+            last_output: now,
+            session: Arc::new(session),
             relay,
             upstream: Some(upstream),
             pulse: None,
+            hidden: None,
+            hidden_ids: Vec::new(),
+            known,
+            waited_for_scout: false,
             registered: None,
             frames_in_a_row: 0,
             bursts: false,
@@ -148,6 +177,9 @@ impl GuardedBody {
     }
 
     fn poll_output(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        if self.relay.is_joined() {
+            self.last_output = Instant::now();
+        }
         Poll::Ready(self.relay.take_output().map(|bytes| Ok(Frame::data(bytes))))
     }
 
@@ -161,6 +193,7 @@ impl GuardedBody {
         // What the panic left half-changed is only ever asked to end.
         if catch_unwind(AssertUnwindSafe(|| step(&mut self.relay))).is_err() {
             self.relay.on_abort(
+                Instant::now(),
                 Code::RuleFailed,
                 "Aegis has a defect and could not check this answer",
             );
@@ -177,47 +210,72 @@ impl GuardedBody {
         {
             self.pulse = None;
             let heartbeat = heartbeat.unwrap_or_else(|error| Heartbeat::Unanswered(error.to_string()));
-            self.relay.on_heartbeat(Instant::now(), &heartbeat);
+            self.relay_step(|relay| relay.on_heartbeat(Instant::now(), &heartbeat));
             return true;
         }
         if self.abort.as_mut().poll(cx).is_ready() {
-            self.relay.on_abort(Code::ShuttingDown, super::SHUTTING_DOWN);
+            self.relay
+                .on_abort(Instant::now(), Code::ShuttingDown, super::SHUTTING_DOWN);
             return true;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            match self.relay.deadline() {
+            let idle = self.session.app.config.bounds.idle;
+            // Where nobody watches for stalls, or any more, only silence itself has a limit.
+            let unwatched = self.relay.deadline().is_none() && !self.relay.is_asking();
+            if unwatched && now >= self.last_bytes + idle {
+                let detail = format!("the upstream sent nothing for {} s", idle.as_secs_f64());
+                self.relay.on_abort(now, Code::UpstreamTimeout, &detail);
+                return true;
+            }
+            if self.ping_at().is_some_and(|ping| now >= ping) {
+                self.last_output = now;
+                self.relay.on_waiting();
+                self.arm(
+                    self.deadline()
+                        .unwrap_or(now + self.session.app.config.bounds.idle),
+                );
+                return true;
+            }
+            match self.deadline() {
                 Some(deadline) if now >= deadline => {
-                    self.relay.on_time(now);
-                    self.arm(now + self.session.app.config.bounds.idle);
+                    self.relay_step(|relay| relay.on_time(now));
+                    self.arm(now + idle);
                     return true;
                 }
                 Some(deadline) => self.arm(deadline),
-                // Nobody watches for stalls (any more), or an answer is awaited: only silence itself has a limit.
-                None => {
-                    let idle = self.session.app.config.bounds.idle;
-                    if now >= self.last_bytes + idle {
-                        let detail = format!("the upstream sent nothing for {} s", idle.as_secs_f64());
-                        self.relay.on_abort(Code::UpstreamTimeout, &detail);
-                        return true;
-                    }
-                    self.arm(self.last_bytes + idle);
-                }
+                None => self.arm(self.last_bytes + idle),
             }
         }
         self.registered = Some(cx.waker().clone());
         false
     }
 
+    /// When the client is due a comment: it waits for a hidden request, or sees nothing of its answer yet.
+    fn ping_at(&self) -> Option<Instant> {
+        let waits = self.relay.is_asking() || self.relay.is_joined();
+        waits.then(|| self.last_output + self.session.app.config.hidden.ping)
+    }
+
+    /// When something is to be done though nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        let relay = self.relay.deadline();
+        match (relay, self.ping_at()) {
+            (Some(relay), Some(ping)) => Some(relay.min(ping)),
+            (relay, ping) => relay.or(ping),
+        }
+    }
+
     /// Most polls are for a token. The timer and the shutdown signal know this task's waker by then, and looking at the
     /// clock is cheaper than asking them again.
     fn nothing_due(&mut self, cx: &Context<'_>) -> bool {
-        let deadline = self.relay.deadline();
+        let deadline = self.deadline();
         if let Some(deadline) = deadline.filter(|d| *d < self.timer_at) {
             self.arm(deadline);
             return false;
         }
         self.pulse.is_none()
+            && self.hidden.is_none()
             && self
                 .registered
                 .as_ref()
@@ -238,8 +296,67 @@ impl GuardedBody {
         self.pulse = Some(tokio::spawn(async move { app.pulse.take(key.as_ref()).await }));
     }
 
+    /// Starts the hidden request that the relay asks for. The old one is aborted first: its slot is the new one's.
+    fn start_hidden(&mut self) {
+        if self.hidden.is_some() {
+            return;
+        }
+        self.upstream = None;
+        self.pulse = None;
+        self.registered = None;
+        if self.relay.is_upstream_unknown() && !self.waited_for_scout {
+            // A fault within the very first answers: the best plan needs to know what the upstream can do.
+            self.waited_for_scout = true;
+            let known = self.known.clone();
+            self.hidden = Some(Box::pin(async move {
+                hidden::scouted(&known).await;
+                Hidden::Scouted
+            }));
+            return;
+        }
+        let Some(ask) = self.relay.take_ask() else {
+            return;
+        };
+        let id = Uuid::now_v7();
+        tracing::debug!(request_id = %self.session.request_id, hidden_request_id = %id, plan = ?ask.plan, "asking again");
+        self.hidden_ids.push((self.relay.attempt(), id));
+        self.hidden = Some(Box::pin(hidden::ask(Arc::clone(&self.session), ask.body, id)));
+        self.last_output = Instant::now();
+    }
+
+    /// Looks whether the hidden request has its answer. `true` when something happened.
+    fn poll_hidden(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(hidden) = &mut self.hidden else {
+            return false;
+        };
+        let Poll::Ready(hidden) = hidden.as_mut().poll(cx) else {
+            return false;
+        };
+        self.hidden = None;
+        let now = Instant::now();
+        match hidden {
+            Hidden::Answer(body, clock) => {
+                self.upstream = Some(*body);
+                self.last_bytes = now;
+                self.registered = None;
+                self.relay_step(|relay| relay.on_answer(clock));
+            }
+            Hidden::Scouted => self.relay_step(|relay| relay.replan(now)),
+            Hidden::Refused(why) => self.relay_step(|relay| relay.on_refused(now, &why)),
+            Hidden::Failed(why) => self.relay_step(|relay| relay.on_no_answer(now, &why)),
+        }
+        true
+    }
+
     fn record_incidents(&mut self) {
-        for incident in self.relay.take_incidents() {
+        for mut incident in self.relay.take_incidents() {
+            if let Some(correction) = &mut incident.correction {
+                let sent = self.hidden_ids.iter().rev();
+                let id = sent
+                    .filter(|(attempt, _)| *attempt == correction.attempt)
+                    .map(|(_, id)| id);
+                correction.hidden_request_id = id.map(Uuid::to_string).next();
+            }
             self.session.record(self.relay.model(), &incident);
         }
     }
@@ -258,6 +375,9 @@ impl Body for GuardedBody {
             if this.relay.end().is_some() {
                 // The slot is freed before the last words leave, which a slow client may take its time to read.
                 this.upstream = None;
+                this.hidden = None;
+            } else if this.relay.is_asking() {
+                this.start_hidden();
             }
             // A lone token leaves before the upstream is asked for more; in a burst the upstream is drained first,
             // within a bound.
@@ -280,6 +400,9 @@ impl Body for GuardedBody {
             if this.relay.take_heartbeat_request() {
                 this.start_pulse();
             }
+            if this.poll_hidden(cx) {
+                continue;
+            }
             if !this.poll_clock(cx) {
                 return Poll::Pending;
             }
@@ -293,6 +416,7 @@ impl Body for GuardedBody {
 
 impl Drop for GuardedBody {
     fn drop(&mut self) {
+        self.relay.on_client_left(Instant::now());
         self.record_incidents();
         if self.relay.end().is_none() {
             let bytes_released = self.relay.bytes_released();

@@ -1,18 +1,21 @@
 //! The head of a guarded call: read the request, send it, wait for the answer's head, choose how to guard it.
 
 use super::guarded::{GuardedBody, Session};
-use super::{address, no_answer, passed, whole};
+use super::{address, collected, no_answer, passed, whole};
 use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::headers;
 use crate::http::identify::RequestId;
 use crate::http::rescue::Failure;
 use crate::upstream::client::{Cause, RequestBody, SendError, UpstreamBody};
-use crate::upstream::pulse::root_cause;
+use crate::upstream::inquiry::root_cause;
+use aegis_core::capabilities::Known;
+use aegis_core::decide::Mode;
 use aegis_core::dialect::Dialect;
 use aegis_core::error::Code;
-use aegis_core::relay::Relay;
-use aegis_core::request::{self, RequestFacts};
+use aegis_core::incident::Incident;
+use aegis_core::relay::{Relay, Source};
+use aegis_core::request::{self, RequestFacts, heal, streamed};
 use aegis_core::stall::StallClock;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -43,24 +46,81 @@ pub(crate) async fn serve(
 
     address(&app, &mut parts)?;
     headers::guarded_towards_upstream(&mut parts.headers);
-    let body: RequestBody = Full::new(body)
-        .map_err(|never| -> Cause { match never {} })
-        .boxed_unsync();
-
     let session = Session {
         app,
         request_id,
         key,
         facts: Arc::new(facts),
+        head: parts.clone(),
     };
+    let body = session.heal(dialect, body);
+    let streamed = session.as_stream(dialect, &body);
+    let collects = streamed.is_some();
+    let body = streamed.unwrap_or(body);
     let mut patience = session.app.config.guard.rulebook.stall;
-    if !session.facts.stream {
+    if !session.facts.stream && !collects {
         // The whole generation happens before the head: silence alone, on a server that is up, says nothing.
         patience.silence_max = session.app.config.bounds.first_byte;
     }
     let mut watch = Some(StallClock::new(patience, Instant::now()));
-    let answer = await_head(&session, &mut watch, Request::from_parts(parts, body)).await?;
-    guard(session, dialect, watch, answer).await
+    // What the upstream can do is found out while it works, the first time.
+    let known = {
+        let app = &session.app;
+        let model = session.facts.model.as_deref();
+        app.scout.known(&app.client, session.key.as_ref(), model)
+    };
+    let upstream_body: RequestBody = Full::new(body.clone())
+        .map_err(|never| -> Cause { match never {} })
+        .boxed_unsync();
+    let request = Request::from_parts(parts, upstream_body);
+    let answer = await_head(&session, &mut watch, request, true).await?;
+    let call = Call {
+        dialect,
+        body,
+        collects,
+        known,
+    };
+    guard(session, call, watch, answer).await
+}
+
+/// What the upstream was asked, and how its answer is handed over.
+struct Call {
+    dialect: Dialect,
+    /// The request's body as it went upstream.
+    body: Bytes,
+    /// The client wants one body, though the upstream was asked for a stream.
+    collects: bool,
+    known: Known,
+}
+
+impl Session {
+    /// The request with arguments that servers can read in its history: one call that was broken once would otherwise
+    /// have every later prompt refused.
+    fn heal(&self, dialect: Dialect, body: Bytes) -> Bytes {
+        let guard = &self.app.config.guard;
+        let policy = guard.rulebook.policy(Code::ToolArguments);
+        let wanted = policy.enabled && guard.rulebook.tool_arguments.heal_history;
+        if dialect != Dialect::Chat || !wanted {
+            return body;
+        }
+        let Some(healed) = heal::heal(&body, guard.limits.json_depth_max) else {
+            return body;
+        };
+        let shadow = guard.policy.mode == Mode::Shadow;
+        let incident = Incident::healed(healed.to_string(), policy.severity, shadow);
+        self.record(None, &incident);
+        if shadow { body } else { Bytes::from(healed.body) }
+    }
+
+    /// The request as one for a stream, where the client did not ask for one and the config allows it.
+    fn as_stream(&self, dialect: Dialect, body: &[u8]) -> Option<Bytes> {
+        let config = &self.app.config;
+        let wanted = config.hidden.streamed_upstream && config.guard.policy.mode == Mode::Enforce;
+        if !wanted {
+            return None;
+        }
+        streamed::as_stream(dialect, body, &self.facts)
+    }
 }
 
 async fn read_body(app: &App, head: &HeaderMap, body: Incoming) -> Result<Bytes, Failure> {
@@ -101,10 +161,11 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
 /// until a slot is free, so only a heartbeat can tell waiting from death. A stall that the policy passes over ends the
 /// watch, not the waiting.
-async fn await_head(
+pub(super) async fn await_head(
     session: &Session,
     watch: &mut Option<StallClock>,
     request: Request<RequestBody>,
+    records: bool,
 ) -> Result<Response<UpstreamBody>, Failure> {
     let app = &session.app;
     let first_byte = app.config.bounds.first_byte;
@@ -135,6 +196,9 @@ async fn await_head(
             heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
         };
         if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
+            if !records {
+                return Err(Failure::new(stalled.code, stalled.detail));
+            }
             session.stalled_before_head(&stalled)?;
             *watch = None;
         }
@@ -167,7 +231,7 @@ fn has_cause<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 's
 /// Chooses how the answer is guarded.
 async fn guard(
     session: Session,
-    dialect: Dialect,
+    call: Call,
     clock: Option<StallClock>,
     answer: Response<UpstreamBody>,
 ) -> Result<Response<ClientBody>, Failure> {
@@ -190,15 +254,31 @@ async fn guard(
             head.headers
                 .entry("x-accel-buffering")
                 .or_insert(HeaderValue::from_static("no"));
-            let guard = Arc::clone(&session.app.config.guard);
-            let relay = Relay::new(guard, dialect, Arc::clone(&session.facts), clock);
-            Ok(Response::from_parts(
-                head,
-                ClientBody::guarded(GuardedBody::new(session, relay, body)),
-            ))
+            let config = &session.app.config;
+            let bytes_max = config.bounds.answer_bytes_max;
+            let guard = if call.collects {
+                &config.guard_whole
+            } else {
+                &config.guard
+            };
+            let source = Source {
+                body: call.body,
+                known: call.known.clone(),
+            };
+            let mut facts = Arc::clone(&session.facts);
+            if call.collects {
+                // A whole body has its usage, asked for or not.
+                Arc::make_mut(&mut facts).usage = true;
+            }
+            let relay = Relay::new(Arc::clone(guard), call.dialect, facts, clock).with_source(source);
+            let body = GuardedBody::new(session, relay, call.known, body);
+            if call.collects {
+                return collected::serve(call.dialect, head, body, bytes_max).await;
+            }
+            Ok(Response::from_parts(head, ClientBody::guarded(body)))
         }
         kind if kind.eq_ignore_ascii_case("application/json") && readable => {
-            whole::serve(session, dialect, head, body).await
+            whole::serve(session, call.dialect, head, body).await
         }
         kind => {
             let coding = head
@@ -216,7 +296,7 @@ async fn guard(
     }
 }
 
-fn media_type(headers: &HeaderMap) -> &str {
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())

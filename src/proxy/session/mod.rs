@@ -1,6 +1,8 @@
 //! One request and its answer: guarded, or passed on.
 
+mod collected;
 pub(crate) mod guarded;
+mod hidden;
 pub(crate) mod intake;
 pub(crate) mod passed;
 mod whole;

@@ -1,14 +1,11 @@
 //! Signs of life of the upstream: `/health`, and `/slots` where there is one.
 
 use super::base::BaseUrl;
-use super::client::{Cause, RequestBody, SendError, UpstreamClient};
-use crate::limits::{BYTES_RECENT, HEALTH, HEARTBEAT_BYTES_MAX, HEARTBEAT_SHARED, SLOTS};
+use super::client::UpstreamClient;
+use super::inquiry::{Inquiry, Silent};
+use crate::limits::{BYTES_RECENT, HEALTH, HEARTBEAT_SHARED, SLOTS};
 use aegis_core::stall::Heartbeat;
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -56,10 +53,11 @@ pub(crate) struct Pulse {
     last: Mutex<Option<(Instant, Heartbeat)>>,
 }
 
-/// Why a heartbeat got no answer.
-enum Silent {
-    Late(String),
-    Failed(String),
+/// Whether the upstream takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    Yes,
+    No,
 }
 
 impl Pulse {
@@ -87,69 +85,37 @@ impl Pulse {
         heartbeat
     }
 
+    /// Whether the upstream takes requests: it answers `/health`, and does not say that it is still loading.
+    pub(crate) async fn ready(&self, key: Option<&HeaderValue>) -> Ready {
+        match self.inquiry(key).get("/health", HEALTH).await {
+            Ok(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE => Ready::Yes,
+            _ => Ready::No,
+        }
+    }
+
     async fn ask(&self, key: Option<&HeaderValue>) -> Heartbeat {
         // Any answer is a sign of life, also a 404 of a server without this path or a 503 while a model loads.
-        match self.get("/health", HEALTH, key).await {
+        match self.inquiry(key).get("/health", HEALTH).await {
             Err(Silent::Failed(why)) => return Heartbeat::Dead(why),
             // llama-server's threads are all taken when many clients queue; one that still sends is not dead.
             Err(Silent::Late(_)) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
             Err(Silent::Late(why)) => return Heartbeat::Unanswered(why),
             Ok(_) => {}
         }
-        match self.get("/slots", SLOTS, key).await {
-            Ok((StatusCode::OK, body)) => read_slots(&body),
+        match self.inquiry(key).get("/slots", SLOTS).await {
+            Ok(reply) if reply.status == StatusCode::OK => read_slots(&reply.body),
             // No such path, not allowed, or too busy with a batch to say.
             _ => Heartbeat::Alive,
         }
     }
 
-    async fn get(
-        &self,
-        path: &'static str,
-        limit: Duration,
-        key: Option<&HeaderValue>,
-    ) -> Result<(StatusCode, Bytes), Silent> {
-        let failed = |error: &(dyn std::error::Error + 'static)| {
-            Silent::Failed(format!("{path} failed: {}", root_cause(error)))
-        };
-        let path_and_query = PathAndQuery::from_static(path);
-        let uri = self.base.join(Some(&path_and_query)).map_err(|e| failed(&e))?;
-        let mut request = Request::get(uri).header(HOST, self.base.authority().as_str());
-        if let Some(key) = key {
-            request = request.header(AUTHORIZATION, key.clone());
-        }
-        let body: RequestBody = Empty::new()
-            .map_err(|never| -> Cause { match never {} })
-            .boxed_unsync();
-        let request = request.body(body).map_err(|e| failed(&e))?;
-        let exchange = async {
-            let answer = self.client.send(request).await.map_err(|e| match e {
-                SendError::ConnectTimeout(_) => Silent::Late(format!("{path} did not answer: {e}")),
-                e => failed(&e),
-            })?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), HEARTBEAT_BYTES_MAX)
-                .collect()
-                .await;
-            Ok((status, body.map_err(|e| failed(e.as_ref()))?.to_bytes()))
-        };
-        match tokio::time::timeout(limit, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(Silent::Late(format!(
-                "{path} did not answer within {} s",
-                limit.as_secs()
-            ))),
+    fn inquiry<'a>(&'a self, key: Option<&'a HeaderValue>) -> Inquiry<'a> {
+        Inquiry {
+            client: &self.client,
+            base: &self.base,
+            key,
         }
     }
-}
-
-/// The innermost cause, which is the one that says something ("Connection refused").
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 /// One entry of llama-server's `/slots`.

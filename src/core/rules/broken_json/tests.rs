@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::{Channel, FinishReason, LaneId};
+use crate::json::mend::careless::{careless, dice, value};
 use crate::request::RequestFacts;
 use proptest::prelude::*;
 
@@ -24,16 +25,48 @@ fn rule(fence: Fence, tools: bool) -> BrokenJson {
     )
 }
 
-/// Feeds the pieces, then ends the lane.
+/// Feeds the pieces, then ends the lane. Whatever is to be mended must not have been free to leave before.
 fn run<'a>(mut rule: BrokenJson, pieces: impl IntoIterator<Item = &'a str>, end: LaneEnd) -> Vec<Raised> {
-    let (mut at, mut raised) = (0, Vec::new());
+    let (mut at, mut raised, mut released) = (0, Vec::new(), 0);
     for piece in pieces {
+        let before = raised.len();
         rule.feed(at, piece, &mut raised);
-        assert_eq!(rule.held_from(), None);
+        assert_held(&raised[before..], released);
         at += piece.len() as u64;
+        released = rule.held_from().unwrap_or(at).max(released);
     }
+    let before = raised.len();
     rule.end(at, end, &mut raised);
+    assert_held(&raised[before..], released);
     raised
+}
+
+#[track_caller]
+fn assert_held(raised: &[Raised], released: u64) {
+    for found in raised {
+        if let Some(Mend::Replace { span, .. }) = &found.mend {
+            assert!(span.start >= released, "{found:?} comes too late: {released}");
+            assert!(span.start <= found.sound_to || found.code == Code::TruncatedJson);
+        }
+    }
+}
+
+/// The text with all mends made.
+fn mended(text: &str, raised: &[Raised]) -> String {
+    let mut out = text.to_owned();
+    for found in raised.iter().rev() {
+        if let Some(Mend::Replace { span, text }) = &found.mend {
+            out.replace_range(span.start as usize..span.end as usize, text);
+        }
+    }
+    out
+}
+
+fn replace(span: std::ops::Range<u64>, text: &str) -> Option<Mend> {
+    Some(Mend::Replace {
+        span,
+        text: text.to_owned(),
+    })
 }
 
 fn one(fence: Fence, text: &str, end: LaneEnd) -> Option<Raised> {
@@ -84,6 +117,104 @@ fn the_fault_lies_at_the_impossible_scalar() {
         );
         assert_eq!(raised.detail, detail, "{text}");
     }
+}
+
+#[test]
+fn certain_mends_are_offered_and_the_rule_reads_on() {
+    let text = "{\"a\n\":[1 ,\n],\"b\":\"\u{1}\",}";
+    let raised = run(rule(Fence::Forbid, false), [text], STOP);
+    let found: Vec<_> = raised
+        .iter()
+        .map(|r| (r.offset, r.span.clone(), r.sound_to, r.mend.clone()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (4, 3..4, 3, replace(3..4, "\\n")),
+            (12, 11..12, 9, replace(9..10, "")),
+            (19, 18..19, 18, replace(18..19, "\\u0001")),
+            (22, 21..22, 20, replace(20..21, "")),
+        ]
+    );
+    assert_eq!(
+        raised[1].detail,
+        "a trailing comma: found ']' at byte 11, after a comma in an array, 2 brackets deep"
+    );
+    assert_eq!(mended(text, &raised), "{\"a\\n\":[1 \n],\"b\":\"\\u0001\"}");
+
+    // A fault without a mend is the last one.
+    let raised = run(rule(Fence::Forbid, false), ["[\"\t\",]", "x", "\n,]"], STOP);
+    let found: Vec<_> = raised.iter().map(|r| (r.span.start, r.mend.is_some())).collect();
+    assert_eq!(found, [(2, true), (5, true), (6, false)]);
+
+    let fenced = "```json\n[1,]\n```\n";
+    let raised = run(rule(Fence::Allow, false), [fenced], STOP);
+    assert_eq!(mended(fenced, &raised), "```json\n[1]\n```\n");
+    assert_eq!(raised.len(), 1);
+}
+
+#[test]
+fn mends_have_a_bound() {
+    let text = format!("[\"{}\"]", "\n".repeat(1000));
+    let raised = run(rule(Fence::Forbid, false), [text.as_str()], STOP);
+    assert_eq!(raised.len(), MENDS_MAX as usize + 1);
+    assert!(raised[..MENDS_MAX as usize].iter().all(|r| r.mend.is_some()));
+    assert_eq!(raised[MENDS_MAX as usize].mend, None);
+}
+
+#[test]
+fn nothing_but_a_comma_is_held() {
+    for (text, held) in [
+        ("{\"a\": 1 ", None),
+        ("{\"a\": 1 ,", Some(8)),
+        ("{\"a\": 1 , \n", Some(8)),
+        ("{\"a\": 1 , \"", None),
+        ("[\"a,", None),
+        ("[1,x", None),
+        ("[1,,", None),
+        ("[1],", None),
+    ] {
+        for fence in [Fence::Forbid, Fence::Allow] {
+            let mut rule = rule(fence, false);
+            rule.feed(0, text, &mut Vec::new());
+            assert_eq!(rule.held_from(), held, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn missing_closers_are_a_mend_at_the_end() {
+    let length = LaneEnd::Finished(FinishReason::Length);
+    for (text, end, mend) in [
+        ("[{\"a\":\"b\"", STOP, replace(9..9, "}]")),
+        ("[{\"a\":\"b\"", length, replace(9..9, "}]")),
+        ("[{\"a\":\"b\", ", length, replace(9..11, "}]")),
+        ("[12", STOP, replace(3..3, "]")),
+        ("[12", length, None),
+        ("[\"", STOP, None),
+        ("tr", length, replace(2..2, "ue")),
+    ] {
+        let raised = one(Fence::Forbid, text, end).unwrap();
+        assert_eq!(
+            (raised.code, raised.mend),
+            (Code::TruncatedJson, mend),
+            "{text:?}"
+        );
+        assert_eq!(raised.sound_to, text.len() as u64);
+    }
+    // A client that stops the model at the closing fence never sees it, so only the value is closed.
+    let raised = one(Fence::Allow, "```json\n[true\n", STOP).unwrap();
+    assert_eq!(raised.mend, replace(14..14, "]"));
+
+    // What comes after the end comes after the closers.
+    let mut rule = rule(Fence::Forbid, false);
+    let mut raised = Vec::new();
+    rule.feed(0, "[true", &mut raised);
+    rule.end(5, STOP, &mut raised);
+    rule.feed(5, "]", &mut raised);
+    rule.end(6, STOP, &mut raised);
+    let codes: Vec<_> = raised.iter().map(|r| r.code).collect();
+    assert_eq!(codes, [Code::TruncatedJson, Code::BrokenJson]);
 }
 
 #[test]
@@ -219,6 +350,20 @@ fn fences_are_taken_where_allowed() {
     }
 }
 
+/// Cuts a text at the scalars where `cuts` says so.
+fn pieces<'a>(text: &'a str, cuts: &[bool]) -> Vec<&'a str> {
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for (count, (index, _)) in text.char_indices().enumerate() {
+        if cuts[count % cuts.len()] {
+            pieces.push(&text[from..index]);
+            from = index;
+        }
+    }
+    pieces.push(&text[from..]);
+    pieces
+}
+
 proptest! {
     #[test]
     fn any_split_gives_the_same_findings(
@@ -230,15 +375,31 @@ proptest! {
     ) {
         let text = tokens.concat();
         let whole = run(rule(fence, false), [text.as_str()], STOP);
-        let mut pieces = Vec::new();
-        let mut from = 0;
-        for (count, (index, _)) in text.char_indices().enumerate() {
-            if cuts[count % cuts.len()] {
-                pieces.push(&text[from..index]);
-                from = index;
+        let pieces = pieces(&text, &cuts);
+        prop_assert_eq!(run(rule(fence, false), pieces, STOP), whole);
+    }
+
+    #[test]
+    fn mends_give_what_was_meant(
+        value in value(),
+        dice in dice(),
+        cuts in prop::collection::vec(any::<bool>(), 64),
+        closers in 0usize..8,
+    ) {
+        let text = careless(&value, &dice);
+        // Cuts closing brackets away, and the commas and white space between them.
+        let mut kept = text.as_str();
+        for _ in 0..closers {
+            match kept.strip_suffix([']', '}', ',', ' ', '\n']) {
+                Some(rest) => kept = rest,
+                None => break,
             }
         }
-        pieces.push(&text[from..]);
-        prop_assert_eq!(run(rule(fence, false), pieces, STOP), whole);
+        let raised = run(rule(Fence::Forbid, false), pieces(kept, &cuts), STOP);
+        prop_assume!(raised.len() < MENDS_MAX as usize);
+        prop_assert_eq!(&raised, &run(rule(Fence::Forbid, false), [kept], STOP));
+        prop_assert!(raised.is_sorted_by_key(|r| r.offset));
+        let mended = mended(kept, &raised);
+        prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&mended).ok(), Some(value), "{:?}", mended);
     }
 }

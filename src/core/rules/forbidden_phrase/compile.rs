@@ -99,6 +99,7 @@ fn machine(
         Pattern {
             number,
             bytes_max: longest.unwrap_or(hold).min(hold),
+            longer: longest.is_none_or(|longest| longest > hold),
             looks_ahead,
         }
     };

@@ -235,15 +235,15 @@ impl LiteralTracker {
         raised.extend(here.into_iter().map(|(number, bytes)| {
             // Exact unless a scalar has case variants of other lengths; then it may begin a few bytes early.
             let start = self.read.saturating_sub(u64::from(bytes)).max(self.idle_at);
-            Raised {
-                code: Code::ForbiddenPhrase,
-                offset: self.read,
-                span: start..self.read,
-                detail: format!(
+            Raised::new(
+                Code::ForbiddenPhrase,
+                self.read,
+                start..self.read,
+                format!(
                     "a forbidden phrase of {} bytes: {KEY}[{number}]",
                     self.read - start
                 ),
-            }
+            )
         }));
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Pattern {
     pub(super) number: usize,
     /// Longest text it can match, or the most that is held for it, if that is less. In bytes.
     pub(super) bytes_max: u32,
+    /// It can match more than that.
+    pub(super) longer: bool,
     /// It ends in a look-around (`\b`, `$`), so only the byte after it, or the end of the lane, confirms it.
     pub(super) looks_ahead: bool,
 }
@@ -141,15 +143,15 @@ impl PatternTracker {
             }
             self.found.push((pattern, end));
             let start = end.saturating_sub(u64::from(known.bytes_max)).max(self.idle_at);
+            let detail = format!(
+                "a forbidden phrase of {} bytes: {PATTERNS}[{}]",
+                end - start,
+                known.number
+            );
             raised.push(Raised {
-                code: Code::ForbiddenPhrase,
-                offset: seen,
-                span: start..end,
-                detail: format!(
-                    "a forbidden phrase of {} bytes: {PATTERNS}[{}]",
-                    end - start,
-                    known.number
-                ),
+                // The span of a long match is cut to what was held; the match itself may begin before it.
+                sound_to: if known.longer { self.idle_at } else { start },
+                ..Raised::new(Code::ForbiddenPhrase, seen, start..end, detail)
             });
         }
     }

@@ -203,4 +203,35 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn what_is_sound_ends_before_any_match(
+        patterns in prop::sample::subsequence(vec![
+            "ab+c", "a[^b]*b", r"(?-u:\b)ab(?-u:\b)", "c$", "a|bc", "(ab){2}", "é.a", "(?m)a$",
+        ], 1..4),
+        literals in prop::collection::vec(words("abé", 1..6), 0..3),
+        text in words("abcx \né", 0..20),
+        hold in 1usize..6,
+    ) {
+        let patterns_held = settings(&[], &patterns);
+        let rule = rule(&Settings { literals: literals.clone(), pattern_hold_bytes: hold, ..patterns_held });
+        for found in run(&rule, [text.as_str()]) {
+            prop_assert!(found.sound_to <= found.span.start && text.is_char_boundary(found.span.end as usize));
+            let (_, number) = found.detail.rsplit_once('[').unwrap();
+            let number: usize = number.trim_end_matches(']').parse().unwrap();
+            let starts: Vec<usize> = if found.detail.contains("literals") {
+                vec![found.span.end as usize - literals[number].len()]
+            } else {
+                matches(patterns[number], &text)
+                    .into_iter()
+                    .filter(|&(_, end)| end as u64 == found.span.end)
+                    .map(|(start, _)| start)
+                    .collect()
+            };
+            prop_assert!(!starts.is_empty());
+            for start in starts {
+                prop_assert!(found.sound_to <= start as u64, "{found:?} began at {start}");
+            }
+        }
+    }
 }

@@ -146,6 +146,35 @@ fn patterns_hold_nothing_while_none_has_begun() {
 }
 
 #[test]
+fn the_text_is_sound_up_to_the_match_even_where_it_was_not_all_held() {
+    let bounded = Settings {
+        pattern_hold_bytes: 8,
+        ..settings(&["secret"], &["<.*>", "key=[0-9]{2}"])
+    };
+    let raised = run(&rule(&bounded), ["a <bcdefghijklm> key=12 a secret"]);
+    let found: Vec<_> = raised.iter().map(|r| (r.span.clone(), r.sound_to)).collect();
+    // The first pattern's match may still grow, so a third of its kind could begin nowhere else.
+    assert_eq!(found, [(8..16, 2), (17..23, 17), (26..32, 26)]);
+}
+
+#[test]
+fn phrases_are_found_after_and_across_a_joint() {
+    let rule = rule(&settings(&["password"], &["sk-[a-z0-9]{4}"]));
+    for text in ["the password", "key sk-ab12", "password and sk-ab12"] {
+        let whole = run(&rule, [text]);
+        for joint in 0..=text.len() {
+            let (mut rule, mut raised) = (rule.clone(), Vec::new());
+            let (before, after) = text.split_at(joint);
+            rule.feed(0, before, &mut raised);
+            rule.resumed();
+            rule.feed(joint as u64, after, &mut raised);
+            rule.end(text.len() as u64, STOP, &mut raised);
+            assert_eq!(raised, whole, "{before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
 fn patterns_that_multiply_each_other_are_split_up() {
     // Each counts on its own; in one DFA their counters multiply.
     let patterns = [

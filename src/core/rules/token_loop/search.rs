@@ -7,7 +7,7 @@
 
 use super::Settings;
 use super::evidence::{self, Need, Surroundings, Texture};
-use super::history::{History, Place, plain, scalar_of};
+use super::history::{History, Place, bytes_of, plain, scalar_of};
 use crate::limits::LOOP_PERIOD_MAX;
 
 /// Symbols that must match before a period is followed: the window of the hash.
@@ -33,6 +33,8 @@ const BLOB_BEFORE: u64 = 32;
 pub(super) struct Loop {
     /// Byte of the lane at which the first repeat starts.
     pub start: u64,
+    /// Byte of the lane at which it ends.
+    pub first_end: u64,
     /// Characters of the latest repeat.
     pub period_chars: u32,
     /// Whole repeats so far.
@@ -58,8 +60,20 @@ struct Run {
     /// The value of `matched` at which to look again.
     next: u32,
     start: Option<Place>,
-    /// The evidence wanted, the smallest period in symbols and in characters.
-    terms: Option<(Need, u32, u32)>,
+    terms: Option<Terms>,
+}
+
+/// What is known of a run once it is long enough.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// The evidence wanted.
+    need: Need,
+    /// The smallest period, in symbols.
+    root: u32,
+    /// The latest repeat of it, in characters.
+    chars: u32,
+    /// The first repeat of it, in bytes; 0 where that is forgotten.
+    first_bytes: u32,
 }
 
 impl Run {
@@ -82,7 +96,7 @@ impl Run {
             self.next = period * 2;
             return None;
         }
-        let (need, root, chars) = match self.terms {
+        let terms = match self.terms {
             Some(terms) => terms,
             None => {
                 let Some(terms) = terms_of(history, period, counting, start_index, scene) else {
@@ -92,12 +106,14 @@ impl Run {
                 *self.terms.insert(terms)
             }
         };
+        let Terms { need, root, .. } = terms;
         let repeats = self.matched.saturating_add(period) / root;
         let so_far = history.end().chars - start.chars;
         if repeats >= need.repeats && so_far >= u64::from(need.chars) {
             return Some(Loop {
                 start: start.bytes,
-                period_chars: chars,
+                first_end: start.bytes + u64::from(terms.first_bytes),
+                period_chars: terms.chars,
                 repeats,
                 counting,
             });
@@ -115,14 +131,8 @@ impl Run {
     }
 }
 
-/// The smallest period within `period`, and the evidence it needs.
-fn terms_of(
-    history: &History,
-    period: u32,
-    counting: bool,
-    start: u64,
-    scene: &Scene<'_>,
-) -> Option<(Need, u32, u32)> {
+/// The smallest period within `period`, and the evidence it needs. `start` is the symbol at which the run begins.
+fn terms_of(history: &History, period: u32, counting: bool, start: u64, scene: &Scene<'_>) -> Option<Terms> {
     let root = root_of(history, period, counting);
     let texture = Texture::read(history, u64::from(root));
     let around = Surroundings {
@@ -137,7 +147,25 @@ fn terms_of(
     if let Some(asked) = scene.asked {
         need.repeats = need.repeats.max(asked.min(super::ASKED_MAX).saturating_add(3));
     }
-    Some((need, root, texture.chars))
+    Some(Terms {
+        need,
+        root,
+        chars: texture.chars,
+        first_bytes: first_bytes(history, counting, start, u64::from(root)),
+    })
+}
+
+/// The length of the first repeat in bytes, where a run of period `root` begins at symbol `start`.
+///
+/// All repeats of an exact run are equally long. Where numbers change, the first one itself must be remembered, which
+/// only fails for periods of thousands of symbols; then no repeat counts as sound.
+fn first_bytes(history: &History, counting: bool, start: u64, root: u64) -> u32 {
+    let from = match (counting, history.knows_place(start)) {
+        (false, _) => history.count() - root,
+        (true, true) => start,
+        (true, false) => return 0,
+    };
+    (from..from + root).map(|i| bytes_of(history.at(i))).sum()
 }
 
 /// The smallest divisor of `period` that is a period of the last `period` symbols too.

@@ -1,3 +1,4 @@
+mod mends;
 mod quiet;
 
 use super::*;

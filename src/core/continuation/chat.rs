@@ -1,0 +1,94 @@
+//! The next request of a chat.
+
+use super::body::Body;
+use super::choose::{self, Way};
+use super::{Ask, Joint, NotInjectable, Original, Plan, Wanted, split_spaces};
+use crate::capabilities::{Capabilities, ThinkingOff};
+use crate::limits::OVERLAP_BYTES_MAX;
+
+/// Asks an upstream that cannot prefill to go on.
+pub(super) const GO_ON: &str = "Your last message was broken off. Continue it exactly where it stopped: \
+     repeat nothing of it, comment on nothing, and begin with the very next character.";
+
+/// The hidden request for a chat.
+pub(super) fn plan(
+    original: &Original<'_>,
+    capabilities: &Capabilities,
+    wanted: &Wanted<'_>,
+) -> Result<Ask, NotInjectable> {
+    let body = Body::read(original.body)?;
+    match choose::of_chat(original.facts.constraint, capabilities, wanted)? {
+        Way::Redo { stop_thinking } => {
+            let how = if stop_thinking {
+                capabilities.thinking_off
+            } else {
+                ThinkingOff::Unknown
+            };
+            redo(body, how, wanted)
+        }
+        Way::CloseThought | Way::Resume => resume(body, capabilities, wanted),
+        Way::Append => append(body, wanted),
+    }
+}
+
+fn redo(mut body: Body<'_>, thinking_off: ThinkingOff, wanted: &Wanted<'_>) -> Result<Ask, NotInjectable> {
+    if let Some(text) = wanted.correction {
+        body.correct(text, wanted.placement)?;
+    }
+    body.stop_thinking(thinking_off)?;
+    Ok(Ask {
+        plan: Plan::Redo,
+        body: body.write()?,
+        keeps_sound: false,
+        joint: Joint::redone(wanted),
+    })
+}
+
+/// Begins the answer with what is sound of it: its content behind its reasoning, or the closed thought alone.
+fn resume(
+    mut body: Body<'_>,
+    capabilities: &Capabilities,
+    wanted: &Wanted<'_>,
+) -> Result<Ask, NotInjectable> {
+    let (content, _) = split_spaces(&wanted.sound.content);
+    let (reasoning, _) = split_spaces(&wanted.sound.reasoning);
+    let echoes = capabilities.echoes || body.asks_for_echo();
+    if let Some(text) = wanted.correction {
+        body.correct(text, wanted.placement)?;
+    }
+    let prefill = body.begin(content, reasoning, echoes)?;
+    body.flag_prefill(capabilities.prefill)?;
+    if capabilities.prefill_needs_thinking_off {
+        body.stop_thinking(ThinkingOff::TemplateKwargs)?;
+    }
+    body.spend(wanted.sound.tokens)?;
+    let mut joint = Joint::kept(wanted);
+    // Behind a closed thought the client has no content yet: what is echoed there is its own prefill, which it asked for.
+    joint.echo = Some(prefill).filter(|_| echoes && !content.is_empty());
+    Ok(Ask {
+        plan: Plan::Resume,
+        body: body.write()?,
+        keeps_sound: true,
+        joint,
+    })
+}
+
+fn append(mut body: Body<'_>, wanted: &Wanted<'_>) -> Result<Ask, NotInjectable> {
+    let (content, _) = split_spaces(&wanted.sound.content);
+    body.begin(content, "", false)?;
+    match wanted.correction {
+        Some(correction) => body.ask(&format!("{correction}\n\n{GO_ON}"))?,
+        None => body.ask(GO_ON)?,
+    }
+    body.spend(wanted.sound.tokens)?;
+    let mut joint = Joint::kept(wanted);
+    let tail = content.ceil_char_boundary(content.len().saturating_sub(OVERLAP_BYTES_MAX));
+    joint.echo = Some(content.to_owned());
+    joint.overlap = Some(content[tail..].to_owned());
+    Ok(Ask {
+        plan: Plan::Append,
+        body: body.write()?,
+        keeps_sound: true,
+        joint,
+    })
+}

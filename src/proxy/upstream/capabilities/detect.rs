@@ -1,0 +1,250 @@
+//! From questions and probes to capabilities.
+
+use super::evidence::{Evidence, Told};
+use super::probe::{Continuation, Flags, continuation_request, flags_request, read_continuation, read_flags};
+use crate::limits::{LOOK, PROBE};
+use crate::upstream::inquiry::{Inquiry, Reply, Silent};
+use aegis_core::capabilities::{Capabilities, Flavour, Prefill};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// Where a server says something, and how it is read.
+type Page = (&'static str, fn(&mut Evidence, &Reply));
+
+/// How far Aegis goes to find something out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Only questions about the server, and what is generally true of its flavour.
+    Looks,
+    /// Also probes of the chat endpoint, where that is not certain.
+    Probes,
+}
+
+/// What was found, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) capabilities: Capabilities,
+    /// What gave the flavour away.
+    pub(crate) told_by: String,
+    /// What shows how a message is continued.
+    pub(crate) prefill_by: String,
+}
+
+/// Nothing was found out this time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undetected {
+    #[error("{0}")]
+    Silent(#[from] Silent),
+    #[error("the probe was not answered: {0}")]
+    Unclear(String),
+}
+
+/// Asks the server what it is, until its flavour shows.
+///
+/// # Errors
+/// When it does not answer at all.
+pub(crate) async fn look(ask: &Inquiry<'_>, model: Option<&str>) -> Result<Evidence, Silent> {
+    let mut evidence = Evidence::default();
+    evidence.models(&ask.get("/v1/models", LOOK).await?);
+    // Further pages tell servers apart whose list does not. One that has no such page may well break off.
+    let pages: [Page; 3] = [
+        ("/", Evidence::root),
+        ("/props", Evidence::props),
+        ("/api/v0/models", Evidence::lm_studio_models),
+    ];
+    for (path, read) in pages {
+        if evidence.flavour(model).is_some() {
+            break;
+        }
+        if let Ok(reply) = ask.get(path, LOOK).await {
+            read(&mut evidence, &reply);
+        }
+    }
+    Ok(evidence)
+}
+
+/// Asks for what is only of interest to people: version, slots, template.
+pub(crate) async fn look_closer(ask: &Inquiry<'_>, flavour: Flavour, evidence: &mut Evidence) {
+    let page: Page = match flavour {
+        Flavour::LlamaServer | Flavour::LlamaServerOld => ("/props", Evidence::props),
+        Flavour::Vllm => ("/version", Evidence::version),
+        Flavour::Sglang => ("/get_server_info", Evidence::version),
+        Flavour::Ollama => ("/api/version", Evidence::version),
+        Flavour::Tabbyapi | Flavour::LmStudio | Flavour::None => return,
+    };
+    if let Ok(reply) = ask.get(page.0, LOOK).await {
+        page.1(evidence, &reply);
+    }
+}
+
+/// Finds the capabilities of a model of the server that gave `evidence`.
+///
+/// # Errors
+/// When a probe is needed and was not answered.
+pub(crate) async fn detect(
+    ask: &Inquiry<'_>,
+    evidence: &Evidence,
+    model: Option<&str>,
+    depth: Depth,
+) -> Result<Found, Undetected> {
+    let told = evidence.flavour(model).unwrap_or_else(|| Told {
+        flavour: Flavour::None,
+        by: "nothing that the server says is known".to_owned(),
+    });
+    let usual = Capabilities::from(told.flavour);
+    let found = |capabilities, prefill_by: &str| Found {
+        capabilities,
+        told_by: told.by.clone(),
+        prefill_by: prefill_by.to_owned(),
+    };
+    if depth == Depth::Looks {
+        return Ok(found(usual, "not probed"));
+    }
+    match told.flavour {
+        Flavour::LlamaServer | Flavour::LlamaServerOld => {
+            let (capabilities, by) = llama_server(flags(ask, model).await?)?;
+            Ok(found(capabilities, by))
+        }
+        // Their flags do not depend on the model.
+        Flavour::Vllm | Flavour::Sglang | Flavour::Tabbyapi => Ok(found(usual, "true of this flavour")),
+        // Theirs depends on the model's template, so the model is asked.
+        Flavour::Ollama | Flavour::LmStudio => {
+            let (capabilities, by) = continued(usual, false, &continuation(ask, model, false).await?)?;
+            Ok(found(capabilities, by))
+        }
+        Flavour::None => {
+            let known = flags(ask, model).await? == Flags::Known;
+            let continuation = continuation(ask, model, known).await?;
+            let (capabilities, by) = continued(usual, known, &continuation)?;
+            Ok(found(capabilities, by))
+        }
+    }
+}
+
+async fn flags(ask: &Inquiry<'_>, model: Option<&str>) -> Result<Flags, Undetected> {
+    // A server of several models may have to load this one first.
+    let reply = ask.post(CHAT, flags_request(model), PROBE).await?;
+    match read_flags(&reply) {
+        Flags::Unclear(why) => Err(Undetected::Unclear(why)),
+        flags => Ok(flags),
+    }
+}
+
+async fn continuation(
+    ask: &Inquiry<'_>,
+    model: Option<&str>,
+    flags: bool,
+) -> Result<Continuation, Undetected> {
+    let reply = ask.post(CHAT, continuation_request(model, flags), PROBE).await?;
+    Ok(read_continuation(&reply))
+}
+
+/// llama-server shows all of it in how it refuses the first probe.
+fn llama_server(flags: Flags) -> Result<(Capabilities, &'static str), Undetected> {
+    match flags {
+        Flags::Known => Ok((
+            Flavour::LlamaServer.into(),
+            "it refused contradicting flags, so it knows continue_final_message",
+        )),
+        Flags::TrailingOnly => Ok((
+            Flavour::LlamaServerOld.into(),
+            "it refused two trailing assistant messages, and does not know continue_final_message",
+        )),
+        // Too old, or started with --no-prefill-assistant.
+        Flags::Taken => Ok((
+            Capabilities {
+                prefill: Prefill::No,
+                ..Flavour::LlamaServerOld.into()
+            },
+            "it took two trailing assistant messages, so it continues none",
+        )),
+        Flags::Refused(why) | Flags::Unclear(why) => Err(Undetected::Unclear(why)),
+    }
+}
+
+/// What the second probe adds to what is usual.
+fn continued(
+    usual: Capabilities,
+    flags_known: bool,
+    continuation: &Continuation,
+) -> Result<(Capabilities, &'static str), Undetected> {
+    let with = |prefill, echoes| Capabilities {
+        prefill,
+        echoes,
+        ..usual
+    };
+    let way = if flags_known {
+        Prefill::BothFlags
+    } else {
+        Prefill::Trailing
+    };
+    Ok(match continuation {
+        Continuation::Continues => (with(way, false), "a probe went on inside the begun word"),
+        Continuation::Echoes => (with(way, true), "a probe repeated the begun message"),
+        // Whoever knows the flags means them; a small model need not know how the word goes on.
+        Continuation::Restarts | Continuation::Nothing if flags_known => (
+            with(way, true),
+            "it refused contradicting flags, so it knows continue_final_message",
+        ),
+        Continuation::Restarts => (
+            with(Prefill::No, false),
+            "a probe was answered with a new message",
+        ),
+        Continuation::Nothing => (
+            with(Prefill::No, false),
+            "a probe was answered without content, as while a model thinks",
+        ),
+        Continuation::Refused(_) => (with(Prefill::No, false), "it refuses a begun message"),
+        Continuation::Unclear(why) => return Err(Undetected::Unclear(why.clone())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama_server_old_and_new() {
+        let prefill = |flags| llama_server(flags).map(|(c, _)| (c.flavour, c.prefill));
+        assert_eq!(
+            prefill(Flags::Known),
+            Ok((Flavour::LlamaServer, Prefill::BothFlags))
+        );
+        assert_eq!(
+            prefill(Flags::TrailingOnly),
+            Ok((Flavour::LlamaServerOld, Prefill::Trailing))
+        );
+        assert_eq!(prefill(Flags::Taken), Ok((Flavour::LlamaServerOld, Prefill::No)));
+        assert!(
+            prefill(Flags::Refused("400".into())).is_err(),
+            "says nothing about prefill"
+        );
+    }
+
+    #[test]
+    fn only_what_continued_is_taken_to_continue() {
+        let of = |flags_known, continuation| {
+            continued(Flavour::None.into(), flags_known, &continuation).map(|(c, _)| (c.prefill, c.echoes))
+        };
+        use Continuation as C;
+        for (flags_known, continuation, expected) in [
+            (false, C::Continues, (Prefill::Trailing, false)),
+            (false, C::Echoes, (Prefill::Trailing, true)),
+            (false, C::Restarts, (Prefill::No, false)),
+            (false, C::Nothing, (Prefill::No, false)),
+            (false, C::Refused(String::new()), (Prefill::No, false)),
+            (true, C::Continues, (Prefill::BothFlags, false)),
+            (true, C::Restarts, (Prefill::BothFlags, true)),
+            (true, C::Refused(String::new()), (Prefill::No, false)),
+        ] {
+            assert_eq!(
+                of(flags_known, continuation.clone()),
+                Ok(expected),
+                "{continuation:?}"
+            );
+        }
+        assert!(of(false, C::Unclear("503".into())).is_err());
+        let ollama = continued(Flavour::Ollama.into(), false, &C::Restarts).unwrap().0;
+        assert_eq!((ollama.flavour, ollama.prefill), (Flavour::Ollama, Prefill::No));
+    }
+}
