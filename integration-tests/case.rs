@@ -1,11 +1,13 @@
 //! An end-to-end case as data: `cases/<name>/case.toml`.
 
+use crate::asked::Asked;
 use crate::client::{Ended, Payload, Request};
 use crate::probe::Probe;
+use crate::refusal::Refusal;
 use crate::script::{Script, Step};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// One case. See the README beside this file for how to write one.
@@ -77,8 +79,15 @@ impl Default for Ask {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Serve {
-    /// The answer.
+    /// The answer to every request.
     pub answer: Script,
+    /// In place of it: the answers in the order of the requests; the last is repeated.
+    pub answers: Vec<Script>,
+    /// Requests that are refused; they use up no answer.
+    pub refuses: Vec<Refusal>,
+    /// What the server says of itself: JSON at `/props` or `/v1/models`, 404 where there is none. Such looks do not count
+    /// as requests.
+    pub describes: HashMap<String, String>,
     /// How `/health` answers.
     pub health: Probe,
     /// How `/slots` answers.
@@ -109,7 +118,11 @@ pub struct Expect {
     /// Texts that the body must not contain.
     #[serde(default)]
     pub absent: Vec<String>,
-    /// Exact text of lanes; a lane with an empty text has none at all.
+    /// The body is this JSON file, whatever the order of its members.
+    #[serde(default)]
+    pub json_file: Option<PathBuf>,
+    /// Exact text of lanes; a lane with an empty text has none at all. Where the answer is repaired, or made of several, every
+    /// lane that comes out must be named here.
     #[serde(default)]
     pub lanes: BTreeMap<String, String>,
     /// Most characters of a lane that may have come out.
@@ -124,13 +137,20 @@ pub struct Expect {
     /// How many error frames the stream has, those of the upstream included; by default 1 with `error_code`, else 0.
     #[serde(default)]
     pub errors: Option<usize>,
+    /// The `finish_reason` of every choice.
+    #[serde(default)]
+    pub finish: Option<String>,
+    /// Members of the one `usage` object of a stream, as a JSON object: each must be equal.
+    #[serde(default)]
+    pub usage: Option<String>,
     /// Headers of the answer with exactly these values.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Headers that the answer must not have.
     #[serde(default)]
     pub absent_headers: Vec<String>,
-    /// The incidents of one request, in any order: each given member must be equal; `KEY_contains` looks for a part.
+    /// The incidents of one request, in any order: each given member must be equal, in tables, too; `KEY_contains` looks for
+    /// a part of a text, `KEY_absent = true` wants none.
     #[serde(default)]
     pub incidents: Vec<toml::Table>,
     /// The incidents are not looked at: for answers before a stream, which are told by their status alone.
@@ -142,37 +162,6 @@ pub struct Expect {
     /// What the upstream got.
     #[serde(default)]
     pub upstream: Asked,
-}
-
-/// What the upstream must have been asked.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Asked {
-    /// How many requests, looks at `/health` and `/slots` aside.
-    pub requests: usize,
-    /// Its body is the client's, byte for byte.
-    pub same_body: bool,
-    /// Headers with exactly these values.
-    pub headers: BTreeMap<String, String>,
-    /// Headers it must not have.
-    pub absent_headers: Vec<String>,
-    /// The upstream's connection was closed before its script ended.
-    pub left: bool,
-    /// At least one look at `/health` or `/slots` came.
-    pub looked: bool,
-}
-
-impl Default for Asked {
-    fn default() -> Self {
-        Self {
-            requests: 1,
-            same_body: true,
-            headers: BTreeMap::new(),
-            absent_headers: Vec::new(),
-            left: false,
-            looked: false,
-        }
-    }
 }
 
 const fn yes() -> bool {
@@ -197,7 +186,13 @@ impl Case {
         let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut case: Self = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
         case.folder = folder.to_owned();
-        for step in &mut case.upstream.answer.steps {
+        let serve = &mut case.upstream;
+        for step in serve
+            .answers
+            .iter_mut()
+            .chain([&mut serve.answer])
+            .flat_map(|script| &mut script.steps)
+        {
             if let Step::File { path } = step {
                 *path = folder.join(&path);
             }

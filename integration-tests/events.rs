@@ -3,7 +3,7 @@
 //! It works on whole bodies and favours obviousness over speed. It is not the reader that Aegis uses.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One event of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,8 @@ pub struct Event {
 /// What a body says, as a client would understand it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
-    /// Text of each lane: `content`, `reasoning`, `refusal`, `tool_arguments.K`, with `C:` before it for choice C > 0.
+    /// Text of each lane: `content`, `reasoning`, `refusal`, `tool_arguments.K`, `tool_name.K`, with `C:` before it for
+    /// choice C > 0.
     pub lanes: BTreeMap<String, String>,
     /// `(choice, finish_reason)` in order.
     pub finishes: Vec<(u64, String)>,
@@ -29,6 +30,14 @@ pub struct Reading {
     pub unreadable: usize,
     /// What came after the first error, `[DONE]` aside: an empty list is the rule.
     pub after_error: Vec<String>,
+    /// Events after the first `[DONE]`: 0 is the rule.
+    pub after_done: usize,
+    /// The choice of each delta with a `role`, in order.
+    pub roles: Vec<u64>,
+    /// The `id`, `model` and `created` that the events carry, each once.
+    pub names: BTreeMap<String, BTreeSet<String>>,
+    /// The `usage` objects, in order.
+    pub usages: Vec<Value>,
 }
 
 /// Splits a body into its events. A last event without its blank line counts.
@@ -67,6 +76,7 @@ pub fn events(body: &[u8]) -> Vec<Event> {
 pub fn read(body: &[u8]) -> Reading {
     let mut reading = Reading::default();
     for event in events(body) {
+        reading.after_done += usize::from(reading.dones > 0);
         if !reading.errors.is_empty() && event.data != "[DONE]" {
             reading.after_error.push(event.data.clone());
         }
@@ -86,6 +96,17 @@ impl Reading {
         if let Some(error) = json.get("error").filter(|e| !e.is_null()) {
             self.errors.push(error.clone());
         }
+        for name in ["id", "model", "created"] {
+            if let Some(value) = json.get(name) {
+                self.names
+                    .entry(name.to_owned())
+                    .or_default()
+                    .insert(value.to_string());
+            }
+        }
+        if let Some(usage) = json.get("usage").filter(|u| !u.is_null()) {
+            self.usages.push(usage.clone());
+        }
         if json.get("choices").is_none() && json.get("stop").is_some() {
             // llama-server's own format, as its /completions without a prefix speaks it.
             self.append("content", &json["content"]);
@@ -101,6 +122,9 @@ impl Reading {
                 format!("{index}:")
             };
             let delta = &choice["delta"];
+            if delta["role"].is_string() {
+                self.roles.push(index);
+            }
             self.append(&format!("{prefix}content"), &delta["content"]);
             self.append(&format!("{prefix}content"), &choice["text"]);
             self.append(&format!("{prefix}reasoning"), &delta["reasoning_content"]);
@@ -108,6 +132,7 @@ impl Reading {
             self.append(&format!("{prefix}refusal"), &delta["refusal"]);
             for call in delta["tool_calls"].as_array().into_iter().flatten() {
                 let k = call["index"].as_u64().unwrap_or(0);
+                self.append(&format!("{prefix}tool_name.{k}"), &call["function"]["name"]);
                 self.append(
                     &format!("{prefix}tool_arguments.{k}"),
                     &call["function"]["arguments"],

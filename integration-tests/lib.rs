@@ -9,16 +9,25 @@
     reason = "a broken harness has to fail the test that uses it, loudly and where it broke"
 )]
 
+pub mod asked;
 pub mod case;
 pub mod client;
 pub mod events;
+pub mod flaky;
 pub mod h2c;
+mod invariants;
+mod json_diff;
+pub mod outage;
+mod play;
 pub mod probe;
 pub mod process;
+pub mod refusal;
 pub mod request;
 pub mod runner;
 pub mod script;
 pub mod scripted;
+pub mod seen;
+pub mod step;
 pub mod verdict;
 mod wire;
 pub mod words;

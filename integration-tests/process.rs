@@ -115,6 +115,18 @@ impl Aegis {
         Self::start_table(table).await
     }
 
+    /// The same in front of a scripted upstream, of which nothing is known (`flavour = "none"`) unless the config says so:
+    /// what Aegis asks a server to find out what it can would come between the scripted answers.
+    pub async fn in_front_of_script(upstream: &str, more: &str) -> Self {
+        let mut table: toml::Table = more
+            .parse()
+            .unwrap_or_else(|e| panic!("the test's config: {e}\n{more}"));
+        section(&mut table, "upstream")
+            .entry("flavour")
+            .or_insert_with(|| "none".into());
+        Self::in_front_of(upstream, &table.to_string()).await
+    }
+
     /// See [`Self::start`].
     pub async fn start_table(mut table: toml::Table) -> Self {
         let folder = Folder::new();

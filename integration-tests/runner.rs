@@ -1,13 +1,15 @@
 //! Runs a case: against Aegis, in all the ways the case allows, and straight against the scripted upstream to check
 //! the harness itself.
 
+use crate::asked;
 use crate::case::Case;
 use crate::client::{self, Answer, Manner};
 use crate::events;
 use crate::h2c;
 use crate::process::Aegis;
 use crate::script::Step;
-use crate::scripted::{Outcome, Seen, Upstream};
+use crate::scripted::Upstream;
+use crate::seen::Seen;
 use crate::verdict::{check_answer, diff};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -31,6 +33,13 @@ impl std::fmt::Display for Way {
     }
 }
 
+/// What came of one way.
+struct Run {
+    way: Way,
+    answer: Answer,
+    seen: Vec<Arc<Seen>>,
+}
+
 fn ways(case: &Case) -> Vec<Way> {
     let mut ways = vec![Way { split: 0, h2c: false }];
     if case.splits {
@@ -43,10 +52,20 @@ fn ways(case: &Case) -> Vec<Way> {
 }
 
 async fn upstream_of(case: &Case) -> Upstream {
-    let upstream = Upstream::with(case.upstream.answer.clone()).await;
+    let upstream = Upstream::start().await;
+    upstream.describes(case.upstream.describes.clone());
+    upstream.refuses(&case.upstream.refuses);
     upstream.health(case.upstream.health);
     upstream.slots(case.upstream.slots);
     upstream
+}
+
+/// Sets the answers to those of the case, from the first on.
+fn rewind(upstream: &Upstream, case: &Case) {
+    match case.upstream.answers.as_slice() {
+        [] => upstream.answers(std::slice::from_ref(&case.upstream.answer)),
+        answers => upstream.answers(answers),
+    }
 }
 
 async fn ask(addr: SocketAddr, case: &Case, way: Way) -> Answer {
@@ -73,30 +92,32 @@ pub async fn run(case: &Case) -> Result<(), String> {
     } else {
         upstream.url()
     };
-    let mut aegis = Aegis::in_front_of(&url, &case.aegis.to_string()).await;
+    let mut aegis = Aegis::in_front_of_script(&url, &case.aegis.to_string()).await;
     let mut complaints = Vec::new();
-    let mut runs: Vec<(Way, Answer)> = Vec::new();
+    let mut runs: Vec<Run> = Vec::new();
     for way in ways(case) {
         upstream.split(way.split);
+        rewind(&upstream, case);
         let before = upstream.seen().len();
         let answer = ask(aegis.addr(), case, way).await;
         let seen = upstream.seen().split_off(before);
-        if let Some(seen) = seen.first() {
+        for seen in &seen {
             seen.wait_ended(Duration::from_secs(10)).await;
         }
-        let mut found = check_answer(case, &answer, seen.first());
-        found.extend(check_asked(case, &seen));
+        let mut found = check_answer(case, &answer, &seen);
+        found.extend(asked::check(case, &seen));
         complaints.extend(found.into_iter().map(|c| format!("[{way}] {c}")));
-        if let Some((first, reference)) = runs.first()
-            && answer.body != reference.body
+        if let Some(first) = runs.first()
+            && answer.body != first.answer.body
             && case.request.leave_after.is_none()
         {
             complaints.push(format!(
-                "[{way}] the body differs from that of [{first}]:\n{}",
-                diff(&reference.body, &answer.body)
+                "[{way}] the body differs from that of [{}]:\n{}",
+                first.way,
+                diff(&first.answer.body, &answer.body)
             ));
         }
-        runs.push((way, answer));
+        runs.push(Run { way, answer, seen });
     }
     if case.expect.upstream.looked && upstream.looks() == 0 {
         complaints.push("nobody looked at /health or /slots".to_owned());
@@ -105,7 +126,7 @@ pub async fn run(case: &Case) -> Result<(), String> {
     if complaints.is_empty() {
         return Ok(());
     }
-    let (_, answer) = &runs[0];
+    let answer = &runs[0].answer;
     complaints.push(format!("the first answer: {answer}"));
     complaints.push(format!("its headers: {:?}", answer.headers));
     complaints.push(format!("incidents: {:#?}", aegis.incidents()));
@@ -123,7 +144,7 @@ pub fn runs_direct(case: &Case) -> bool {
         .headers
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("expect"));
-    case.expect.body_equals_upstream && !ends_badly && !expects
+    case.expect.body_equals_upstream && !ends_badly && !expects && case.upstream.answers.is_empty()
 }
 
 /// Runs a case that passes unchanged straight against the scripted upstream: a check of the harness, not of Aegis.
@@ -132,8 +153,10 @@ pub fn runs_direct(case: &Case) -> bool {
 /// All that disagrees with the expectation of the body.
 pub async fn run_direct(case: &Case) -> Result<(), String> {
     let upstream = upstream_of(case).await;
+    rewind(&upstream, case);
     for way in ways(case).into_iter().filter(|w| !w.h2c) {
         upstream.split(way.split);
+        rewind(&upstream, case);
         let before = upstream.seen().len();
         let answer = ask(upstream.addr(), case, way).await;
         let seen = upstream.seen().split_off(before);
@@ -178,53 +201,7 @@ async fn closed_port() -> String {
     )
 }
 
-fn check_asked(case: &Case, seen: &[Arc<Seen>]) -> Vec<String> {
-    let expect = &case.expect.upstream;
-    let mut found = Vec::new();
-    if seen.len() != expect.requests {
-        found.push(format!(
-            "the upstream got {} requests instead of {}",
-            seen.len(),
-            expect.requests
-        ));
-    }
-    let Some(seen) = seen.first() else { return found };
-    if seen.method != case.request.method || seen.target != case.request.path {
-        found.push(format!("the upstream was asked {} {}", seen.method, seen.target));
-    }
-    let body = case.request_body().unwrap_or_default();
-    if expect.same_body && seen.body != body {
-        found.push(format!(
-            "the request's body changed:\n{}",
-            diff(&body, &seen.body)
-        ));
-    }
-    for (name, value) in &expect.headers {
-        if seen.header(name) != Some(value) {
-            found.push(format!(
-                "the upstream got {name}: {:?} instead of {value:?}",
-                seen.header(name)
-            ));
-        }
-    }
-    for name in expect.absent_headers.iter().filter(|n| seen.header(n).is_some()) {
-        found.push(format!(
-            "the upstream must not get {name}: {:?}",
-            seen.header(name)
-        ));
-    }
-    if expect.left {
-        match seen.ended() {
-            Some((Outcome::PeerLeft, _)) => {}
-            other => found.push(format!(
-                "the upstream's connection was not closed early: {other:?}"
-            )),
-        }
-    }
-    found
-}
-
-async fn check_incidents(case: &Case, aegis: &mut Aegis, runs: &[(Way, Answer)]) -> Vec<String> {
+async fn check_incidents(case: &Case, aegis: &mut Aegis, runs: &[Run]) -> Vec<String> {
     let wanted = &case.expect.incidents;
     let mut found = Vec::new();
     aegis.wait_incidents(wanted.len() * runs.len()).await;
@@ -245,7 +222,7 @@ async fn check_incidents(case: &Case, aegis: &mut Aegis, runs: &[(Way, Answer)])
             runs.len()
         ));
     }
-    for (way, answer) in runs {
+    for Run { way, answer, seen } in runs {
         let Some(id) = answer.header("x-aegis-request-id") else {
             continue;
         };
@@ -259,6 +236,9 @@ async fn check_incidents(case: &Case, aegis: &mut Aegis, runs: &[(Way, Answer)])
                 )),
             }
         }
+        for incident in all.iter().filter(|i| i["request_id"] == id) {
+            found.extend(check_hidden_id(incident, seen).map(|c| format!("[{way}] {c}")));
+        }
         found.extend(
             own.iter()
                 .map(|incident| format!("[{way}] an unexpected incident: {incident}")),
@@ -267,11 +247,30 @@ async fn check_incidents(case: &Case, aegis: &mut Aegis, runs: &[(Way, Answer)])
     found
 }
 
+/// The id that an incident gives its hidden request is that of a request which the upstream got, and not of the first.
+fn check_hidden_id(incident: &Value, seen: &[Arc<Seen>]) -> Option<String> {
+    let correction = incident.get("correction")?;
+    let id = correction["hidden_request_id"].as_str();
+    let hidden = seen.iter().skip(1);
+    let mut asked = hidden.filter(|seen| id.is_some() && seen.header("x-aegis-request-id") == id);
+    // A hidden request that never reached the upstream has an id all the same.
+    let must_have_come = correction["outcome"] == "joined";
+    (must_have_come && asked.next().is_none())
+        .then(|| format!("no hidden request has the id {id:?} of the incident {incident}"))
+}
+
+/// Whether an incident, or a table in it, has the members that are wanted.
 fn matches(incident: &Value, want: &toml::Table) -> bool {
-    want.iter().all(
-        |(key, value)| match (key.strip_suffix("_contains"), value.as_str()) {
-            (Some(key), Some(part)) => incident[key].as_str().is_some_and(|text| text.contains(part)),
-            _ => serde_json::to_value(value).is_ok_and(|value| incident[key] == value),
-        },
-    )
+    want.iter().all(|(key, value)| {
+        if let (Some(key), Some(part)) = (key.strip_suffix("_contains"), value.as_str()) {
+            return incident[key].as_str().is_some_and(|text| text.contains(part));
+        }
+        if let Some(key) = key.strip_suffix("_absent") {
+            return incident.get(key).is_none();
+        }
+        match value {
+            toml::Value::Table(inner) => matches(&incident[key], inner),
+            value => serde_json::to_value(value).is_ok_and(|value| incident[key] == value),
+        }
+    })
 }

@@ -1,9 +1,10 @@
 //! What the scripted upstream is told to do for one request, as data, and the bytes that makes.
 
+use crate::outage::Outage;
+pub use crate::step::{EndHow, Step};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// How the end of a body is told to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -29,151 +30,12 @@ pub enum Dialect {
     Completions,
 }
 
-/// How a script ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndHow {
-    /// The body ends as its framing says; the connection stays for the next request where it can.
-    Close,
-    /// The connection closes in the middle of the body: no last chunk, less than the announced length.
-    Drop,
-    /// The connection is reset (RST).
-    Reset,
-    /// Nothing more comes, until the peer leaves.
-    Hang,
-}
-
-/// One thing the upstream does, in order.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Step {
-    /// Writes this text as it is.
-    Raw {
-        /// The text.
-        text: String,
-    },
-    /// Writes bytes given in hexadecimal; white space is ignored.
-    Hex {
-        /// The digits.
-        bytes: String,
-    },
-    /// Writes a file.
-    File {
-        /// Its path; relative to the case's folder in a `case.toml`.
-        path: PathBuf,
-    },
-    /// The first delta of a choice: `{"role":"assistant","content":null}`.
-    Role {
-        /// The choice's index.
-        #[serde(default)]
-        choice: u64,
-    },
-    /// Text, cut into chunks of `piece` characters.
-    Text {
-        /// The text.
-        text: String,
-        /// The member of the delta that carries it.
-        #[serde(default = "content")]
-        channel: String,
-        /// Characters a chunk.
-        #[serde(default = "four")]
-        piece: usize,
-        /// How often the text is repeated.
-        #[serde(default = "one")]
-        times: usize,
-        /// The choice's index.
-        #[serde(default)]
-        choice: u64,
-        /// Pause after each chunk, in milliseconds.
-        #[serde(default)]
-        gap_ms: u64,
-    },
-    /// The first delta of a tool call: id, type, name and empty arguments.
-    ToolOpen {
-        /// The call's index.
-        index: u64,
-        /// The function's name.
-        name: String,
-        /// The choice's index.
-        #[serde(default)]
-        choice: u64,
-    },
-    /// Arguments of a tool call, cut into chunks of `piece` characters.
-    ToolArguments {
-        /// The call's index.
-        index: u64,
-        /// The text.
-        text: String,
-        /// Characters a chunk.
-        #[serde(default = "four")]
-        piece: usize,
-        /// How often the text is repeated.
-        #[serde(default = "one")]
-        times: usize,
-        /// The choice's index.
-        #[serde(default)]
-        choice: u64,
-    },
-    /// A chunk with these members beside `id`, `object`, `created` and `model`.
-    Chunk {
-        /// The members, as JSON text.
-        json: String,
-    },
-    /// The finish chunk of a choice.
-    Finish {
-        /// `stop`, `length`, `tool_calls` …
-        reason: String,
-        /// The choice's index.
-        #[serde(default)]
-        choice: u64,
-    },
-    /// The usage chunk: `choices: []`.
-    Usage,
-    /// `data: [DONE]`.
-    Done,
-    /// The comment frame that llama-server sends in silence.
-    Ping,
-    /// An error frame of the upstream's own.
-    Error {
-        /// Its message.
-        message: String,
-    },
-    /// Nothing for a while.
-    Sleep {
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// A stream of distinct words in chunks, at least this many bytes of body; made while it is written.
-    Flood {
-        /// Bytes.
-        bytes: u64,
-    },
-    /// One `data:` line of at least this many bytes without an end; made while it is written.
-    BigLine {
-        /// Bytes.
-        bytes: u64,
-    },
-    /// The end. Without one a script ends with [`EndHow::Close`].
-    End {
-        /// How.
-        how: EndHow,
-    },
-}
-
-fn content() -> String {
-    "content".to_owned()
-}
-
-const fn four() -> usize {
-    4
-}
-
-const fn one() -> usize {
-    1
-}
-
 const fn ok() -> u16 {
     200
+}
+
+const fn first() -> u64 {
+    1
 }
 
 fn lf() -> String {
@@ -208,6 +70,12 @@ pub struct Script {
     /// The body.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// The upstream is gone for a while after this answer.
+    #[serde(default)]
+    pub then_down: Option<Outage>,
+    /// The how many-th answer this is, from 1: each has an id, a time and (from the second on) a model of its own.
+    #[serde(skip, default = "first")]
+    pub number: u64,
 }
 
 impl Default for Script {
@@ -221,6 +89,8 @@ impl Default for Script {
             head_after_ms: 0,
             no_head: None,
             steps: Vec::new(),
+            then_down: None,
+            number: first(),
         }
     }
 }
@@ -289,7 +159,12 @@ impl Script {
             }
             Step::ToolOpen { index, name, choice } => {
                 let function = json!({"name": name, "arguments": ""});
-                let call = json!({"index": index, "id": format!("call_{index}"), "type": "function", "function": function});
+                let call = json!({"index": index, "id": self.call_id(*index), "type": "function", "function": function});
+                ops.push(delta(*choice, json!({"tool_calls": [call]})));
+            }
+            Step::ToolCall { index, name, arguments, choice } => {
+                let function = json!({"name": name, "arguments": arguments});
+                let call = json!({"index": index, "id": self.call_id(*index), "type": "function", "function": function});
                 ops.push(delta(*choice, json!({"tool_calls": [call]})));
             }
             Step::ToolArguments { index, text, piece, times, choice } => {
@@ -308,8 +183,8 @@ impl Script {
                     frame(json!({"choices": [{"index": choice, "text": "", "logprobs": null, "finish_reason": reason}]}))
                 }
             }),
-            Step::Usage => {
-                let usage = json!({"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12});
+            Step::Usage { prompt, completion } => {
+                let usage = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion});
                 ops.push(frame(json!({"choices": [], "usage": usage})));
             }
             Step::Done => ops.push(Op::Write(self.data("[DONE]").into())),
@@ -329,15 +204,26 @@ impl Script {
     #[must_use]
     pub fn chunk(&self, mut members: Value) -> String {
         let (id, object) = match self.dialect {
-            Dialect::Chat => ("chatcmpl-1", "chat.completion.chunk"),
-            Dialect::Completions => ("cmpl-1", "text_completion"),
+            Dialect::Chat => ("chatcmpl", "chat.completion.chunk"),
+            Dialect::Completions => ("cmpl", "text_completion"),
+        };
+        let model = match self.number {
+            1 => "scripted".to_owned(),
+            n => format!("scripted-{n}"),
         };
         let all = members.as_object_mut().expect("a chunk is an object");
-        all.insert("id".to_owned(), id.into());
+        all.insert("id".to_owned(), format!("{id}-{}", self.number).into());
         all.insert("object".to_owned(), object.into());
-        all.insert("created".to_owned(), 1_790_000_000.into());
-        all.insert("model".to_owned(), "scripted".into());
+        all.insert("created".to_owned(), (1_789_999_999 + self.number).into());
+        all.insert("model".to_owned(), model.into());
         self.data(&members.to_string())
+    }
+
+    fn call_id(&self, index: u64) -> String {
+        match self.number {
+            1 => format!("call_{index}"),
+            n => format!("call_{n}_{index}"),
+        }
     }
 
     fn data(&self, payload: &str) -> String {
@@ -391,7 +277,7 @@ mod tests {
         let script = Script::stream(vec![
             Step::Text {
                 text: "äö€".into(),
-                channel: content(),
+                channel: crate::step::content(),
                 piece: 2,
                 times: 1,
                 choice: 0,

@@ -1,90 +1,26 @@
 //! The scripted upstream: a raw HTTP/1.1 server that does exactly what its scripts say, faults included, and
 //! records what it was asked and how each connection ended.
 
+use crate::outage::{self, Gone};
+use crate::play::{After, play};
 use crate::probe::{self, Probe};
-use crate::script::{EndHow, Framing, Op, Script};
-use crate::wire::{BodyWriter, read_request};
+use crate::refusal::Refusal;
+use crate::script::{Framing, Script};
+pub use crate::seen::{Outcome, Seen};
+use crate::wire::read_request;
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write as _;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
-/// Bytes of each answer that are kept for comparison.
-const SENT_KEPT_MAX: usize = 4 * 1024 * 1024;
-
-/// How a request ended, from the upstream's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The script ran to its end.
-    Served,
-    /// The peer closed or reset the connection first.
-    PeerLeft,
-}
-
-/// One request the upstream got.
-#[derive(Debug)]
-pub struct Seen {
-    /// The method.
-    pub method: String,
-    /// Path and query as they stood in the request line.
-    pub target: String,
-    /// Names in lower case, in order.
-    pub headers: Vec<(String, String)>,
-    /// The body without its chunk framing.
-    pub body: Vec<u8>,
-    /// When the head was complete.
-    pub at: Instant,
-    /// Body bytes written so far.
-    pub sent_bytes: AtomicU64,
-    pub(crate) sent: Mutex<Vec<u8>>,
-    pub(crate) ended: Mutex<Option<(Outcome, Instant)>>,
-}
-
-impl Seen {
-    /// The value of a header, the first where there are several.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
-    }
-
-    /// The body bytes written, up to 4 MiB.
-    #[must_use]
-    pub fn sent(&self) -> Vec<u8> {
-        self.sent.lock().unwrap().clone()
-    }
-
-    /// How and when it ended, `None` while it runs.
-    #[must_use]
-    pub fn ended(&self) -> Option<(Outcome, Instant)> {
-        *self.ended.lock().unwrap()
-    }
-
-    /// Waits for the end, at most `limit`.
-    pub async fn wait_ended(&self, limit: Duration) -> Option<(Outcome, Instant)> {
-        let deadline = Instant::now() + limit;
-        while self.ended().is_none() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        self.ended()
-    }
-
-    pub(crate) fn record(&self, bytes: &[u8]) {
-        self.sent_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        let mut sent = self.sent.lock().unwrap();
-        let room = SENT_KEPT_MAX.saturating_sub(sent.len());
-        sent.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
+/// Paths at which a server says what it is.
+const SELF_DESCRIPTIONS: &[&str] = &["/props", "/v1/models"];
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -95,6 +31,10 @@ struct Shared {
     split: AtomicUsize,
     seen: Mutex<Vec<Arc<Seen>>>,
     connections: AtomicUsize,
+    /// What the server says of itself, by path; `None` where those paths are like any other.
+    describes: Mutex<Option<HashMap<String, String>>>,
+    refusals: Mutex<Vec<Refusal>>,
+    loading_until: Mutex<Option<Instant>>,
 }
 
 /// A running scripted upstream; it stops when dropped.
@@ -119,16 +59,7 @@ impl Upstream {
             .expect("a free loopback port");
         let addr = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
-        let served = shared.clone();
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let Ok((stream, _)) = listener.accept().await else {
-                    return;
-                };
-                connections.spawn(serve(stream, served.clone()));
-            }
-        });
+        let task = tokio::spawn(accept(listener, shared.clone()));
         Self { addr, shared, task }
     }
 
@@ -161,6 +92,30 @@ impl Upstream {
             .entry(path.to_owned())
             .or_default()
             .push_back(script);
+    }
+
+    /// The answers to all other paths from now on, in the order of the requests; the last is repeated.
+    pub fn answers(&self, scripts: &[Script]) {
+        let numbered = (1..).zip(scripts).map(|(number, script)| Script {
+            number,
+            ..script.clone()
+        });
+        self.shared
+            .scripts
+            .lock()
+            .unwrap()
+            .insert("*".to_owned(), numbered.collect());
+    }
+
+    /// From now on `/props` and `/v1/models` are the server's words about itself, 404 where none are given; such looks are
+    /// not among the requests.
+    pub fn describes(&self, by_path: HashMap<String, String>) {
+        *self.shared.describes.lock().unwrap() = Some(by_path);
+    }
+
+    /// Requests like these are refused from now on. They are among the requests, and use up no script.
+    pub fn refuses(&self, refusals: &[Refusal]) {
+        *self.shared.refusals.lock().unwrap() = refusals.to_vec();
     }
 
     /// Forgets the scripts of a path.
@@ -225,15 +180,31 @@ impl Drop for Open {
     }
 }
 
-/// What becomes of the connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    KeepAlive,
-    Close,
-    Reset,
+/// Accepts connections, and stops for a while where a script says so.
+async fn accept(mut listener: TcpListener, shared: Arc<Shared>) {
+    let addr = listener.local_addr().expect("a bound socket has an address");
+    let (gone, mut outages) = mpsc::channel::<Duration>(1);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(time) = outages.recv() => {
+                // New connections are refused before the old ones break, or a quick peer would find the door still open.
+                drop(listener);
+                let port = outage::occupy(addr).expect("the port is still ours");
+                connections.shutdown().await;
+                tokio::time::sleep(time).await;
+                listener = outage::reopen(port).expect("the port is ours");
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(serve(stream, shared.clone(), gone.clone()))),
+                Err(_) => return,
+            }
+        }
+    }
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>, gone: mpsc::Sender<Duration>) {
     shared.connections.fetch_add(1, Ordering::SeqCst);
     let _open = Open(shared.clone());
     stream.set_nodelay(true).ok();
@@ -257,6 +228,20 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             Outcome::PeerLeft
         };
         *seen.ended.lock().unwrap() = Some((outcome, Instant::now()));
+        if let Some(outage) = script.then_down.filter(|_| after.is_some()) {
+            if after == Some(After::Reset) {
+                stream.set_zero_linger().ok();
+            }
+            let time = Duration::from_millis(outage.ms);
+            match outage.how {
+                Gone::Loading => *shared.loading_until.lock().unwrap() = Some(Instant::now() + time),
+                Gone::Refused => {
+                    gone.send(time).await.ok();
+                    // This connection is closed with all the others.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
         match after {
             Some(After::KeepAlive) => {}
             Some(After::Reset) => {
@@ -271,6 +256,25 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
 /// The script for a request. Looks at `/health` and `/slots` are answered by their probes unless scripted.
 fn choose(shared: &Shared, seen: &Arc<Seen>) -> Script {
     let path = seen.target.split('?').next().unwrap_or_default();
+    if shared
+        .loading_until
+        .lock()
+        .unwrap()
+        .is_some_and(|until| Instant::now() < until)
+    {
+        return probe::answer(Probe::Unavailable, b"");
+    }
+    if SELF_DESCRIPTIONS.contains(&path)
+        && let Some(words) = &*shared.describes.lock().unwrap()
+    {
+        let (status, body) = words.get(path).map_or((404, "{}"), |body| (200, body.as_str()));
+        return Script::answer(
+            status,
+            "application/json; charset=utf-8",
+            Framing::Length,
+            body.as_bytes(),
+        );
+    }
     let mut scripts = shared.scripts.lock().unwrap();
     if !scripts.contains_key(path) {
         match path {
@@ -287,6 +291,15 @@ fn choose(shared: &Shared, seen: &Arc<Seen>) -> Script {
         }
     }
     shared.seen.lock().unwrap().push(seen.clone());
+    if let Some(refusal) = shared
+        .refusals
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|r| r.concerns(&seen.body))
+    {
+        return refusal.answer();
+    }
     let queue = match scripts.get_mut(path) {
         Some(queue) => Some(queue),
         None => scripts.get_mut("*"),
@@ -304,87 +317,4 @@ fn choose(shared: &Shared, seen: &Arc<Seen>) -> Script {
 /// Resolves when the peer has closed. Bytes that come meanwhile are kept for the next request.
 async fn peer_gone(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) {
     while matches!(reader.read_buf(buffer).await, Ok(n) if n > 0) {}
-}
-
-async fn play(writer: &mut WriteHalf<'_>, script: &Script, seen: &Seen, split: usize) -> io::Result<After> {
-    tokio::time::sleep(Duration::from_millis(script.head_after_ms)).await;
-    match script.no_head {
-        Some(EndHow::Reset) => return Ok(After::Reset),
-        Some(EndHow::Hang) => return std::future::pending().await,
-        Some(EndHow::Drop | EndHow::Close) => return Ok(After::Close),
-        None => {}
-    }
-    let ops = script.render();
-    writer.write_all(head(script, &ops).as_bytes()).await?;
-    if seen.method == "HEAD" {
-        return Ok(After::KeepAlive);
-    }
-    let chunked = script.framing == Framing::Chunked && !bodiless(script.status);
-    let mut body = BodyWriter {
-        writer,
-        seen,
-        chunked,
-        split,
-    };
-    for op in &ops {
-        match op {
-            Op::Write(bytes) => body.write(bytes).await?,
-            Op::Sleep(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-            Op::Flood(bytes) => body.flood(script, *bytes).await?,
-            Op::BigLine(bytes) => body.big_line(*bytes).await?,
-            Op::End(EndHow::Hang) => return std::future::pending().await,
-            Op::End(EndHow::Reset) => return Ok(After::Reset),
-            Op::End(EndHow::Drop) => return Ok(After::Close),
-            Op::End(EndHow::Close) => break,
-        }
-    }
-    if chunked {
-        body.writer.write_all(b"0\r\n\r\n").await?;
-    }
-    let closes = script.framing == Framing::Eof
-        || script
-            .headers
-            .iter()
-            .any(|(n, v)| n.eq_ignore_ascii_case("connection") && v.contains("close"));
-    Ok(if closes { After::Close } else { After::KeepAlive })
-}
-
-const fn bodiless(status: u16) -> bool {
-    matches!(status, 100..=199 | 204 | 304)
-}
-
-fn head(script: &Script, ops: &[Op]) -> String {
-    let mut head = format!("HTTP/1.1 {} Scripted\r\n", script.status);
-    let mut line = |name: &str, value: &str| write!(head, "{name}: {value}\r\n").expect("a String takes it");
-    if !script
-        .headers
-        .iter()
-        .any(|(n, _)| n.eq_ignore_ascii_case("content-type"))
-        && !bodiless(script.status)
-    {
-        line("content-type", "text/event-stream");
-    }
-    for (name, value) in &script.headers {
-        line(name, value);
-    }
-    match script.framing {
-        _ if bodiless(script.status) => {}
-        Framing::Chunked => line("transfer-encoding", "chunked"),
-        Framing::Length => {
-            let written: usize = ops
-                .iter()
-                .map(|op| if let Op::Write(b) = op { b.len() } else { 0 })
-                .sum();
-            // A body that breaks off must be shorter than it was announced.
-            let missing = if matches!(ops.last(), Some(Op::End(EndHow::Close)) | None) {
-                0
-            } else {
-                1000
-            };
-            line("content-length", &(written + missing).to_string());
-        }
-        Framing::Eof => line("connection", "close"),
-    }
-    head.push_str("\r\n");
-    head
 }

@@ -1,15 +1,17 @@
 //! Compares an answer with what its case expects, and with what holds for every answer.
 
 use crate::case::Case;
-use crate::client::{Answer, Ended};
+use crate::client::Answer;
 use crate::events::{self, Reading, is_json_prefix};
-use crate::scripted::Seen;
+use crate::invariants::{self, check_hidden_texts};
+use crate::json_diff::{all_equal, difference, parsed};
+use crate::seen::Seen;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// All that disagrees between an answer and the expectation.
-pub(crate) fn check_answer(case: &Case, answer: &Answer, seen: Option<&Arc<Seen>>) -> Vec<String> {
+pub(crate) fn check_answer(case: &Case, answer: &Answer, seen: &[Arc<Seen>]) -> Vec<String> {
     let expect = &case.expect;
     let mut found = Vec::new();
     if answer.status != expect.status {
@@ -42,7 +44,25 @@ pub(crate) fn check_answer(case: &Case, answer: &Answer, seen: Option<&Arc<Seen>
             answer.header(name)
         ));
     }
-    let sent = seen.map(|s| s.sent()).unwrap_or_default();
+    found.extend(check_body(case, answer, seen));
+    found.extend(check_hidden_texts(answer));
+    if answer
+        .header("content-type")
+        .is_some_and(|t| t.starts_with("text/event-stream"))
+    {
+        let got = events::read(&answer.body);
+        let sent: Vec<Reading> = seen.iter().map(|seen| events::read(&seen.sent())).collect();
+        found.extend(check_stream(case, answer, &got));
+        found.extend(invariants::check_stream(case, answer, &got, &sent));
+    }
+    found
+}
+
+/// The body as bytes, as text and as JSON.
+fn check_body(case: &Case, answer: &Answer, seen: &[Arc<Seen>]) -> Vec<String> {
+    let expect = &case.expect;
+    let mut found = Vec::new();
+    let sent = seen.first().map(|seen| seen.sent()).unwrap_or_default();
     if expect.body_equals_upstream && answer.body != sent {
         found.push(format!(
             "the body is not the upstream's:\n{}",
@@ -75,21 +95,23 @@ pub(crate) fn check_answer(case: &Case, answer: &Answer, seen: Option<&Arc<Seen>
             expect.error_code
         ));
     }
-    if answer
-        .header("content-type")
-        .is_some_and(|t| t.starts_with("text/event-stream"))
-    {
-        found.extend(check_stream(
-            case,
-            answer,
-            &events::read(&answer.body),
-            &events::read(&sent),
-        ));
+    if let Some(file) = &expect.json_file {
+        let path = case.folder.join(file);
+        let wanted = std::fs::read(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| parsed(&text));
+        found.extend(match (wanted, parsed(&answer.body)) {
+            (Ok(wanted), Ok(got)) => {
+                difference(&wanted, &got).map(|d| format!("the body is not {}: {d}", file.display()))
+            }
+            (wanted, got) => Some(format!("{}: {:?} {:?}", path.display(), wanted.err(), got.err())),
+        });
     }
     found
 }
 
-fn check_stream(case: &Case, answer: &Answer, got: &Reading, sent: &Reading) -> Vec<String> {
+/// What the case says of a stream.
+fn check_stream(case: &Case, answer: &Answer, got: &Reading) -> Vec<String> {
     let expect = &case.expect;
     let mut found = Vec::new();
     for (lane, text) in &expect.lanes {
@@ -126,31 +148,18 @@ fn check_stream(case: &Case, answer: &Answer, got: &Reading, sent: &Reading) -> 
             got.errors
         ));
     }
-    // What holds for every stream, whatever the case says.
-    for (lane, text) in &got.lanes {
-        if !sent.lane(lane).starts_with(text.as_str()) {
-            found.push(format!(
-                "lane {lane} is not a prefix of what the upstream sent:\n{}",
-                diff(sent.lane(lane).as_bytes(), text.as_bytes())
-            ));
-        }
+    if let Some(reason) = &expect.finish
+        && (got.finishes.is_empty() || got.finishes.iter().any(|(_, got)| got != reason))
+    {
+        found.push(format!("finish {:?} instead of {reason:?}", got.finishes));
     }
-    if got.dones > 1 {
-        found.push(format!("{} times [DONE]", got.dones));
-    }
-    if !got.after_error.is_empty() {
-        found.push(format!("after the error came: {:?}", got.after_error));
-    }
-    let guarded = case
-        .request
-        .path
-        .split('?')
-        .next()
-        .unwrap_or_default()
-        .ends_with("/completions");
-    let told = !got.finishes.is_empty() || !got.errors.is_empty() || expect.may_end_unfinished;
-    if guarded && answer.ended == Ended::Clean && !told {
-        found.push("the stream ended cleanly with neither a finish nor an error".to_owned());
+    if let Some(usage) = &expect.usage {
+        let got = got.usages.first().unwrap_or(&Value::Null);
+        found.extend(
+            all_equal(usage, got)
+                .into_iter()
+                .map(|c| format!("usage: {c}, in {got}")),
+        );
     }
     if expect.error_code.is_some() && errors == 1 {
         found.extend(check_error_frame(answer, &got.errors));

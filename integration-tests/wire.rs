@@ -1,7 +1,7 @@
 //! HTTP/1.1 on the scripted upstream's side: reading requests, writing bodies.
 
 use crate::script::Script;
-use crate::scripted::Seen;
+use crate::seen::Seen;
 use crate::words::Words;
 use std::io;
 use std::sync::Mutex;

@@ -21,6 +21,9 @@ use crate::report;
 use crate::ways::{self, Scratch, Server, Way};
 use crate::wire::Answer;
 
+/// Streams to hold, and for how long, unless told otherwise.
+const STREAMS: usize = 10_000;
+const HOLD: Duration = Duration::from_secs(10);
 /// Streams that may be in the making at once.
 const OPENING_MAX: usize = 128;
 /// Opening or ending all streams takes no longer than this.
@@ -52,11 +55,12 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     } else {
         (limit - OTHER_FILES) / 2
     };
-    let streams = options.streams.min(most);
-    if streams < options.streams {
+    let wanted_streams = options.streams.unwrap_or(STREAMS);
+    let streams = wanted_streams.min(most);
+    if streams < wanted_streams {
         println!(
             "{streams} streams instead of {}: a process may open {limit} files here, and a proxy needs {} per stream",
-            options.streams,
+            wanted_streams,
             if options.h2 { 1 } else { 2 },
         );
     }
@@ -107,7 +111,7 @@ async fn hold(
 
     let rss_open = tree.rss_bytes()?;
     let cpu_before = tree.cpu_ns()?;
-    tokio::time::sleep(options.hold).await;
+    tokio::time::sleep(options.hold.unwrap_or(HOLD)).await;
     let cpu_ns = tree.cpu_ns()? - cpu_before;
     let rss_held = tree.rss_bytes()?;
     if let Some(ended) = tasks.try_join_next() {
@@ -129,10 +133,10 @@ async fn hold(
     let per_stream = |rss: u64| rss.saturating_sub(rss_before) as f64 / streams as f64;
     Ok(json!({
         "way": way, "protocol": if options.h2 { "h2" } else { "h1" }, "streams": streams, "tokens": options.tokens,
-        "opening_s": opening_s, "ending_s": ending_at.elapsed().as_secs_f64(), "hold_s": options.hold.as_secs(),
+        "opening_s": opening_s, "ending_s": ending_at.elapsed().as_secs_f64(), "hold_s": options.hold.unwrap_or(HOLD).as_secs(),
         "rss_bytes_before": rss_before, "rss_bytes_per_stream": per_stream(rss_open),
         "rss_bytes_per_stream_after_hold": per_stream(rss_held),
-        "cpu_percent_of_a_core": cpu_ns as f64 / 1e7 / options.hold.as_secs_f64(), "whole": whole,
+        "cpu_percent_of_a_core": cpu_ns as f64 / 1e7 / options.hold.unwrap_or(HOLD).as_secs_f64(), "whole": whole,
     }))
 }
 

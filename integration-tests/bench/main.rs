@@ -3,6 +3,8 @@
 mod client;
 mod clock;
 mod failure;
+mod faults;
+mod faulty;
 mod figures;
 mod idle;
 mod idle_h2;
@@ -53,6 +55,10 @@ fn run() -> Result<(), Failure> {
         Some("idle") => {
             let options = Options::parse(args)?;
             runtime.block_on(unless_interrupted(idle::run(&options)))
+        }
+        Some("faults") => {
+            let options = Options::parse(args)?;
+            runtime.block_on(unless_interrupted(faults::run(&options)))
         }
         Some("upstream") => runtime.block_on(upstream::serve()),
         Some(other) => failure(format!("unknown subcommand {other}; see --help")),

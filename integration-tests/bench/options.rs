@@ -12,7 +12,8 @@ Measures Aegis beside nginx and beside no proxy at all, in one run, with one ups
 
 aegis-bench [OPTIONS]            throughput, CPU per token, added latency, memory per stream
 aegis-bench idle [OPTIONS]       memory and CPU of many open, silent streams
-aegis-bench upstream             the mock upstream alone (the other two start it themselves)
+aegis-bench faults [OPTIONS]     many streams at once, a share of which has to be corrected
+aegis-bench upstream             the mock upstream alone (the first two start it themselves)
 
 Options of both:
   --aegis PATH         the aegis binary (default: beside this binary)
@@ -29,6 +30,8 @@ Options of idle:
   --streams N          streams to hold open (default: 10000; over HTTP/1.1 what the limit of open files allows)
   --tokens N           tokens that each stream delivers before it falls silent (default: 5)
   --hold-s S           how long to hold them open, seconds (default: 10)
+Options of faults: --streams N (default here: 200), --hold-s S (length of each run; default here: 60) and
+  --share F            share of the streams that go wrong (default: 0.2)
   --h2                 the client speaks HTTP/2 without TLS, 100 streams on each connection";
 
 /// One load: `at_once` streams in a closed loop until `in_all` were served.
@@ -86,10 +89,11 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) rounds: usize,
-    pub(crate) streams: usize,
+    pub(crate) streams: Option<usize>,
     pub(crate) tokens: u32,
-    pub(crate) hold: Duration,
+    pub(crate) hold: Option<Duration>,
     pub(crate) h2: bool,
+    pub(crate) share: f64,
 }
 
 const SHAPES: &str = "1x0x1,200x0x1,200x10x1,200x0x32,200x10x32,200x0x256,200x10x256,200x0x1024,200x10x1024";
@@ -107,10 +111,11 @@ impl Options {
             out: None,
             shapes: Vec::new(),
             rounds: 0,
-            streams: 10_000,
+            streams: None,
             tokens: 5,
-            hold: Duration::from_secs(10),
+            hold: None,
             h2: false,
+            share: 0.2,
         };
         let (mut quick, mut shapes) = (false, None);
         while let Some(name) = args.next() {
@@ -155,11 +160,12 @@ impl Options {
                     _ => return failure("--rules takes on or off"),
                 }
             }
+            "--share" => self.share = value.parse().at(name)?,
             "--out" => self.out = Some(value.into()),
             "--rounds" => self.rounds = value.parse().at(name)?,
-            "--streams" => self.streams = value.parse().at(name)?,
+            "--streams" => self.streams = Some(value.parse().at(name)?),
             "--tokens" => self.tokens = value.parse().at(name)?,
-            "--hold-s" => self.hold = Duration::from_secs(value.parse().at(name)?),
+            "--hold-s" => self.hold = Some(Duration::from_secs(value.parse().at(name)?)),
             _ => return failure(format!("unknown option {name}; see --help")),
         }
         Ok(())

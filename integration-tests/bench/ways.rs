@@ -98,6 +98,15 @@ impl Server {
         }
     }
 
+    /// The incidents that Aegis recorded so far, one JSON text each.
+    pub(crate) fn incidents(&self) -> Result<Vec<String>, Failure> {
+        let Some(path) = &self.incidents else {
+            return Ok(Vec::new());
+        };
+        let text = fs::read_to_string(path).at("incidents")?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     fn end(&mut self) {
         let asked = i32::try_from(self.child.id())
             .ok()
@@ -260,6 +269,7 @@ fn aegis_config(upstream: SocketAddr, incidents: &Path, rules: bool) -> String {
     format!(
         "[upstream]
 url = \"http://{upstream}\"
+flavour = \"llama-server\"
 [limits]
 connections_max = 20000
 streams_max = 20000

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod answer;
 pub(crate) mod body;
+pub(crate) mod suite;
 
 /// Longest wait for a server to become healthy, or to get as far as a test needs it.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ impl Tools {
             tools.model(),
             tools.think_template(),
             tools.python(),
-            tools.node_modules().join("openai"),
+            tools.node_modules().join("ai"),
         ];
         let missing: Vec<_> = wanted.iter().filter(|path| !path.exists()).collect();
         if missing.is_empty() {
@@ -83,15 +84,29 @@ impl Tools {
 
     /// The Python client: `sync` or `async`.
     pub(crate) fn python_client(&self, style: &str) -> Command {
-        let mut command = Command::new(self.python());
-        command.arg(client_script("openai_client.py")).arg(style);
+        let mut command = self.python_script("openai_client.py");
+        command.arg(style);
         command
     }
 
     /// The Node client with one of the installed versions of its package.
     pub(crate) fn node_client(&self, package: &str) -> Command {
+        let mut command = self.node_script("openai_client.mjs");
+        command.arg(package);
+        command
+    }
+
+    /// A script of `clients/` with the installed Python packages.
+    pub(crate) fn python_script(&self, name: &str) -> Command {
+        let mut command = Command::new(self.python());
+        command.arg(client_script(name));
+        command
+    }
+
+    /// A script of `clients/` with the installed Node packages.
+    pub(crate) fn node_script(&self, name: &str) -> Command {
         let mut command = Command::new("node");
-        command.arg(client_script("openai_client.mjs")).arg(package);
+        command.arg(client_script(name));
         command.env("AEGIS_NODE_MODULES", self.node_modules());
         command
     }

@@ -38,7 +38,7 @@ fn sound() -> Script {
 
 async fn pair(config: &str) -> (Upstream, Aegis) {
     let upstream = Upstream::with(sound()).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), config).await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), config).await;
     (upstream, aegis)
 }
 
@@ -322,7 +322,7 @@ async fn a_request_with_both_framings_has_one_behind_the_proxy() {
 async fn a_line_of_64_megabytes_is_not_held() {
     let script = Script::stream(vec![Step::BigLine { bytes: 64 << 20 }]);
     let upstream = Upstream::with(script).await;
-    let mut aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let mut aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let answer = ask(
         &aegis,
         "an SSE line of 64 MiB",
@@ -372,7 +372,7 @@ async fn a_closed_port_is_named() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let aegis = Aegis::in_front_of(&url, "").await;
+    let aegis = Aegis::in_front_of_script(&url, "").await;
     for (what, request) in [
         ("closed port, guarded", Request::post(CHAT, r#"{"stream":true}"#)),
         ("closed port, unguarded", Request::bare("GET", "/v1/models")),

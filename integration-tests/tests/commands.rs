@@ -211,7 +211,7 @@ fn scan_keeps_the_order_and_does_not_depend_on_chunks() {
         json!({"id": 3, "request": json_request, "content": "{\"a\": nope}", "finish_reason": "stop"}),
         json!({"id": 4, "request": json_request, "content": "{\"a\": \"half", "finish_reason": "length"}),
         json!({"id": 5, "reasoning": LOOP.repeat(40), "content": "ok", "finish_reason": "stop"}),
-        json!({"id": 6, "tool_calls": [{"name": "f", "arguments": LOOP.repeat(40)}], "finish_reason": "tool_calls"}),
+        json!({"id": 6, "tool_calls": [{"name": "f", "arguments": format!("{{\"text\": \"{}\"}}", LOOP.repeat(40))}], "finish_reason": "tool_calls"}),
         json!({"id": "seven", "content": "日本語の文章。", "finish_reason": "stop"}),
     ];
     let input: String = lines.iter().map(|l| format!("{l}\n")).collect();

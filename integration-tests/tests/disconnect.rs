@@ -53,7 +53,7 @@ async fn a_client_that_leaves_frees_the_upstream() {
             text: "x".repeat(500),
         }]),
     );
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     for (what, request, h2) in [
         ("guarded, http/1.1", Request::post(CHAT, STREAM), false),
         ("guarded, h2c", Request::post(CHAT, STREAM), true),
@@ -88,7 +88,7 @@ async fn a_client_that_leaves_before_the_head_frees_the_upstream() {
         ..Script::default()
     })
     .await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     for body in [STREAM, r#"{"stream":false,"messages":[]}"#] {
         let mut stream = TcpStream::connect(aegis.addr()).await.unwrap();
         let head = format!(
@@ -125,7 +125,7 @@ async fn a_client_that_does_not_read_slows_the_upstream() {
         Step::Done,
     ]);
     let upstream = Upstream::with(flood).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let mut stream = TcpStream::connect(aegis.addr()).await.unwrap();
     let head = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{STREAM}",
@@ -173,7 +173,7 @@ async fn a_slow_reader_gets_everything() {
         Step::Done,
     ]);
     let upstream = Upstream::with(flood).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "[rules.token_loop]\nenabled = false").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "[rules.token_loop]\nenabled = false").await;
     let manner = Manner {
         pause: Duration::from_millis(1),
         ..Manner::default()
@@ -210,7 +210,7 @@ async fn sigterm_lets_running_streams_end() {
         Step::Done,
     ]);
     let upstream = Upstream::with(slow).await;
-    let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 30").await;
+    let mut aegis = Aegis::in_front_of_script(&upstream.url(), "[limits]\ndrain_s = 30").await;
     let addr = aegis.addr();
     let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     let seen = upstream.seen().pop().unwrap();
@@ -236,7 +236,7 @@ async fn sigterm_ends_requests_that_have_no_head_yet() {
         ..Script::stream(vec![])
     })
     .await;
-    let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 0.5").await;
+    let mut aegis = Aegis::in_front_of_script(&upstream.url(), "[limits]\ndrain_s = 0.5").await;
     let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     assert_eq!(
         (answer.status, answer.error_code().as_deref()),
@@ -257,7 +257,7 @@ async fn sigterm_cuts_what_outlasts_the_drain() {
         Step::End { how: EndHow::Hang },
     ]);
     let upstream = Upstream::with(endless).await;
-    let mut aegis = Aegis::in_front_of(&upstream.url(), "[limits]\ndrain_s = 1").await;
+    let mut aegis = Aegis::in_front_of_script(&upstream.url(), "[limits]\ndrain_s = 1").await;
     let answer = terminated_meanwhile(&upstream, &mut aegis).await;
     assert_eq!(
         answer.error_code().as_deref(),
@@ -290,7 +290,7 @@ async fn many_streams_at_once_stay_apart() {
             ]),
         );
     }
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let addr = aegis.addr();
     let mut running = tokio::task::JoinSet::new();
     for i in 0..50 {
@@ -320,7 +320,7 @@ async fn many_streams_at_once_stay_apart() {
 async fn keep_alive_connections_serve_one_request_after_another() {
     use tokio::io::AsyncReadExt;
     let upstream = Upstream::with(Script::answer(200, "text/plain", Framing::Length, b"ok")).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let mut stream = TcpStream::connect(aegis.addr()).await.unwrap();
     for _ in 0..20 {
         stream

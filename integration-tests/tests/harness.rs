@@ -7,7 +7,10 @@
 )]
 
 use aegis_integration_tests::client::{self, Ended, Manner, Payload, Request};
+use aegis_integration_tests::flaky::{Cuts, Flaky};
+use aegis_integration_tests::outage::{Gone, Outage};
 use aegis_integration_tests::probe::Probe;
+use aegis_integration_tests::refusal::Refusal;
 use aegis_integration_tests::script::{EndHow, Framing, Script, Step};
 use aegis_integration_tests::scripted::{Outcome, Upstream};
 use std::sync::atomic::Ordering;
@@ -177,4 +180,158 @@ async fn probes_and_scripts_in_turn() {
         get("/turn").await.body,
     ];
     assert_eq!(bodies, [b"1", b"2", b"2"]);
+}
+
+fn ending(text: &str, how: EndHow, then_down: Option<Outage>) -> Script {
+    Script {
+        then_down,
+        ..Script::stream(vec![raw(text), Step::End { how }])
+    }
+}
+
+fn quick() -> Manner {
+    Manner {
+        limit: Duration::from_secs(5),
+        ..Manner::default()
+    }
+}
+
+/// Whether something becomes true within some seconds.
+async fn until(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    for _ in 0..400 {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn answers_come_in_order_and_refusals_use_none_up() {
+    let upstream = Upstream::start().await;
+    upstream.answers(&["1", "2"].map(|text| ending(text, EndHow::Close, None)));
+    upstream.refuses(&[Refusal {
+        member: Some("flag".into()),
+        last_role: Some("assistant".into()),
+        status: 400,
+        message: "no prefill".into(),
+    }]);
+    upstream.describes(std::iter::once(("/props".to_owned(), "{\"a\":1}".to_owned())).collect());
+    let post = async |body: &str| client::send(upstream.addr(), &Request::post("/x", body), quick()).await;
+    assert_eq!(post("{}").await.body, b"1");
+    let flag = post(r#"{"flag":false}"#).await;
+    assert_eq!(
+        (flag.status, &flag.json()["error"]["message"]),
+        (400, &"no prefill".into())
+    );
+    assert_eq!(post(r#"{"messages":[{"role":"assistant"}]}"#).await.status, 400);
+    assert_eq!(post(r#"{"messages":[{"role":"user"}]}"#).await.body, b"2");
+    assert_eq!(post("{}").await.body, b"2");
+    let get = async |path| client::send(upstream.addr(), &Request::bare("GET", path), quick()).await;
+    assert_eq!(get("/props").await.json()["a"], 1);
+    assert_eq!(get("/v1/models").await.status, 404);
+    assert_eq!(upstream.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn an_outage_refuses_connections_and_ends() {
+    for how in [EndHow::Drop, EndHow::Reset, EndHow::Close] {
+        let upstream = Upstream::start().await;
+        let outage = Outage {
+            ms: 1500,
+            how: Gone::Refused,
+        };
+        // A reset throws away what the peer has not read yet.
+        let pause = Step::Sleep { ms: 100 };
+        let first = Script {
+            then_down: Some(outage),
+            ..Script::stream(vec![raw("1"), pause, Step::End { how }])
+        };
+        upstream.answers(&[first, ending("2", EndHow::Close, None)]);
+        // A connection that was open before is closed as well.
+        let mut idle = tokio::net::TcpStream::connect(upstream.addr()).await.unwrap();
+        let get = async || client::send(upstream.addr(), &Request::bare("GET", "/x"), quick()).await;
+        let answer = get().await;
+        let ended = match how {
+            EndHow::Close => Ended::Clean,
+            EndHow::Reset => Ended::Reset,
+            _ => Ended::Truncated,
+        };
+        assert_eq!(
+            (answer.body.as_slice(), answer.ended),
+            (&b"1"[..], ended),
+            "{how:?}"
+        );
+        if how == EndHow::Close {
+            // The client has its whole body before the upstream is gone.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(get().await.status, 0, "{how:?}: it is gone at once");
+        assert_eq!(
+            tokio::io::AsyncReadExt::read(&mut idle, &mut [0; 1])
+                .await
+                .unwrap_or(0),
+            0
+        );
+        let back = until(async || get().await.status == 200).await;
+        assert!(back, "{how:?}: it comes back");
+    }
+}
+
+#[tokio::test]
+async fn a_loading_server_says_so_everywhere() {
+    let upstream = Upstream::start().await;
+    let outage = Outage {
+        ms: 1500,
+        how: Gone::Loading,
+    };
+    upstream.answers(&[
+        ending("1", EndHow::Drop, Some(outage)),
+        ending("2", EndHow::Close, None),
+    ]);
+    let get = async |path| client::send(upstream.addr(), &Request::bare("GET", path), quick()).await;
+    assert_eq!(get("/x").await.ended, Ended::Truncated);
+    assert_eq!(get("/x").await.json()["error"]["type"], "unavailable_error");
+    assert_eq!(get("/health").await.status, 503);
+    assert_eq!(upstream.seen().len(), 1);
+    assert!(until(async || get("/health").await.status == 200).await);
+    assert_eq!(get("/x").await.body, b"2");
+}
+
+#[tokio::test]
+async fn a_flaky_connection_breaks_as_often_as_told() {
+    let steps = |text: &str| Step::Text {
+        text: text.to_owned(),
+        channel: "content".into(),
+        piece: 1,
+        times: 1,
+        choice: 0,
+        gap_ms: 0,
+    };
+    let upstream = Upstream::with(Script::stream(vec![steps("abcdef"), Step::Done])).await;
+    let flaky = Flaky::in_front_of(upstream.addr()).await;
+    let addr = flaky.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let text = async || {
+        let answer = client::send(addr, &Request::post("/x", "{}"), quick()).await;
+        let reading = aegis_integration_tests::events::read(&answer.body);
+        (reading.lane("content").to_owned(), answer.ended)
+    };
+    assert_eq!(text().await, ("abcdef".into(), Ended::Clean));
+    flaky.cut(Cuts {
+        after: 2,
+        torn: false,
+        most: 2,
+    });
+    assert_eq!(text().await, ("ab".into(), Ended::Truncated));
+    assert_eq!(text().await, ("ab".into(), Ended::Truncated));
+    assert_eq!(text().await, ("abcdef".into(), Ended::Clean));
+    assert_eq!(flaky.made(), 2);
+    flaky.cut(Cuts {
+        after: 2,
+        torn: true,
+        most: 1,
+    });
+    assert_eq!(text().await, ("ab".into(), Ended::Truncated));
+    assert_eq!(flaky.made(), 1);
 }

@@ -1,4 +1,4 @@
-//! What the users of real client libraries see: openai-python and openai-node, through Aegis, from a real server.
+//! What the users of real client libraries see through Aegis: of a real server, and of answers that were corrected.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,7 +10,9 @@
 mod real;
 
 use aegis_integration_tests::process::Aegis;
+use aegis_integration_tests::scripted::Upstream;
 use real::body::{greedy, rambling, tool_call, with};
+use real::suite::{self, CASES, Case, Client, Line, Story, THOUGHT, Wants};
 use real::{Llama, Tools, free_port};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
@@ -18,6 +20,10 @@ use tokio::task::JoinHandle;
 
 const SLOTS: &[&str] = &["-np", "2", "-c", "65536"];
 const NO_LOOP_RULE: &str = "[rules.token_loop]\nenabled = false\n";
+const FLAVOUR: &str = "[upstream]\nflavour = \"llama-server\"\n";
+/// Who waits for a server that does not come back is told so soon.
+const SHORT_WAIT: &str = "[corrections]\nresume_wait_s = 0.2\n";
+const NO_CORRECTIONS: &str = "[corrections]\ncorrections_max = 0\n";
 
 /// The clients, each in its styles and versions, by name.
 fn clients(tools: &Tools) -> Vec<(&'static str, Command)> {
@@ -103,7 +109,7 @@ async fn answers_arrive_as_ever() {
 async fn a_loop_raises_an_error_with_its_code() {
     let Some(tools) = Tools::find() else { return };
     let llama = Llama::start(&tools, SLOTS).await;
-    let aegis = Aegis::in_front_of(&llama.url(), "").await;
+    let aegis = Aegis::in_front_of(&llama.url(), NO_CORRECTIONS).await;
     for (name, client) in clients(&tools) {
         let seen = run(name, client, &aegis.url(), &greedy(20_000)).await.unwrap();
         api_error(name, &seen, "A201_token_loop");
@@ -121,7 +127,7 @@ async fn a_killed_server_raises_an_error_with_its_code() {
     let Some(tools) = Tools::find() else { return };
     for (name, client) in clients(&tools) {
         let mut llama = Llama::start(&tools, SLOTS).await;
-        let aegis = Aegis::in_front_of(&llama.url(), NO_LOOP_RULE).await;
+        let aegis = Aegis::in_front_of(&llama.url(), &format!("{NO_LOOP_RULE}{SHORT_WAIT}")).await;
         let client = run(name, client, &aegis.url(), &rambling(30_000));
         llama.wait_decoded(200).await;
         llama.kill();
@@ -151,4 +157,182 @@ async fn an_absent_server_raises_an_error_with_its_code() {
             "{name}: {seen}"
         );
     }
+}
+
+/// What the upstream was asked for one client in one case.
+fn asked(upstream: &Upstream, client: &str, case: Case) -> Vec<Value> {
+    let path = format!("/{client}/{}/v1/chat/completions", case.name());
+    let seen = upstream.seen();
+    let own = seen.iter().filter(|seen| seen.target == path);
+    own.map(|seen| serde_json::from_slice(&seen.body).unwrap())
+        .collect()
+}
+
+/// The whole text that a client has to see: what the second request repeats of the draft, because it is to be kept, and
+/// the second answer.
+#[track_caller]
+fn expected_text(story: &Story, requests: &[Value]) -> String {
+    let Story { sound, fault, rest } = story;
+    let draft = format!("{sound}{fault}");
+    let Some(second) = requests.get(1) else {
+        return draft;
+    };
+    let last = second["messages"].as_array().and_then(|all| all.last()).unwrap();
+    let kept = last["content"]
+        .as_str()
+        .filter(|_| last["role"] == "assistant")
+        .unwrap_or_default();
+    assert!(
+        draft.starts_with(kept) && kept.starts_with(sound),
+        "{kept:?} is not the sound start of {draft:?}"
+    );
+    format!("{kept}{rest}")
+}
+
+/// One ordinary answer: the right text, once, with one id, one finish and nothing beside it.
+#[track_caller]
+fn check_line(wants: Wants, case: Case, line: &Line, requests: &[Value]) {
+    let name = format!(
+        "{} {}, {}: {line:?}\n{requests:#?}",
+        line.client,
+        line.version,
+        case.name()
+    );
+    assert_eq!(requests.len(), case.requests(), "{name}");
+    assert!(
+        !format!("{line:?}").contains("first attempt"),
+        "a correction shows: {name}"
+    );
+    if case == Case::Cut {
+        let error = line
+            .error
+            .as_ref()
+            .unwrap_or_else(|| panic!("nothing was raised: {name}"));
+        assert!(
+            line.finishes.iter().all(|finish| finish == "error"),
+            "it looks whole: {name}"
+        );
+        // LiteLLM raises an error of its own, and keeps nothing of the one that it got.
+        assert!(
+            line.client == "LiteLLM SDK" || error.code.as_deref().is_some_and(|c| c.starts_with('A')),
+            "{name}"
+        );
+        return;
+    }
+    assert_eq!(line.error, None, "{name}");
+    // instructor gives objects: ids and finishes are not to be seen while they stream.
+    if wants == Wants::Text || case == Case::WholeCorrected {
+        let finish = if case == Case::ToolCorrected {
+            "tool_calls"
+        } else {
+            "stop"
+        };
+        assert_eq!(
+            (line.finishes.as_slice(), line.ids),
+            ([finish.to_owned()].as_slice(), 1),
+            "{name}"
+        );
+    }
+    assert!(line.usages <= 1, "{name}");
+    assert!(
+        case == Case::WholeCorrected || case == Case::ToolCorrected || line.chunks > 5,
+        "{name}"
+    );
+    let story = wants.story(case);
+    match (wants, case) {
+        (Wants::Object, _) => {
+            let object = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(object(&line.text), object(suite::OBJECT), "{name}");
+        }
+        (Wants::Text, Case::ToolCorrected) => {
+            let arguments: Value = serde_json::from_str(story.rest).unwrap();
+            assert_eq!(
+                line.tool_calls,
+                [json!({"name": "get_weather", "arguments": arguments})],
+                "{name}"
+            );
+        }
+        (Wants::Text, _) => {
+            assert_eq!(line.text, expected_text(&story, requests), "{name}");
+            // LangChain has no place for the reasoning of other servers than OpenAI's.
+            let thought = if line.client == "LangChain" { "" } else { THOUGHT };
+            assert_eq!(line.reasoning, thought, "{name}");
+        }
+    }
+}
+
+/// Gives the upstream its scripts and runs a client, first with the upstream itself and then through all cases.
+async fn tell(client: Client, upstream: &Upstream, base: impl Fn(Case) -> String) -> Vec<Line> {
+    for case in CASES {
+        for script in client.wants.scripts(*case) {
+            upstream.script(&format!("{}/chat/completions", client.path(*case)), script);
+        }
+    }
+    let direct = (Case::Plain, upstream.url());
+    let through = CASES.iter().map(|case| (*case, base(*case)));
+    let asked: Vec<_> = [direct].into_iter().chain(through).collect();
+    client.run(&asked).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_client_sees_one_ordinary_answer() {
+    let Some(tools) = Tools::find() else { return };
+    let upstream = Upstream::start().await;
+    let mut correcting = Aegis::in_front_of(&upstream.url(), FLAVOUR).await;
+    let mut cutting = Aegis::in_front_of(&upstream.url(), &format!("{FLAVOUR}{NO_CORRECTIONS}")).await;
+    let mut rows = Vec::new();
+    for client in suite::clients(&tools) {
+        let (slug, wants) = (client.slug, client.wants);
+        let base = |case| [&correcting, &cutting][usize::from(case == Case::Cut)].url();
+        let mut lines = tell(client, &upstream, base).await;
+        let direct = lines.remove(0);
+        rows.push((slug, wants, direct, lines));
+    }
+    let lines: Vec<_> = rows.iter().map(|(.., lines)| lines.clone()).collect();
+    println!("{}", suite::table(&lines));
+    assert!(correcting.is_running() && cutting.is_running());
+    for (slug, wants, direct, lines) in &rows {
+        assert_eq!(lines.len(), CASES.len(), "{slug}: {lines:?}");
+        assert_eq!(direct, &lines[0], "a plain answer is that of the upstream itself");
+        for (case, line) in CASES.iter().zip(lines) {
+            let requests = asked(&upstream, slug, *case);
+            // The first plain one went to the upstream itself.
+            let through = &requests[usize::from(*case == Case::Plain)..];
+            check_line(*wants, *case, line, through);
+        }
+    }
+    let corrected = CASES.iter().filter(|case| case.requests() == 2).count() * rows.len();
+    assert_eq!(correcting.wait_incidents(corrected).await.len(), corrected);
+    assert_eq!(cutting.wait_incidents(rows.len()).await.len(), rows.len());
+}
+
+#[tokio::test]
+async fn kill_nine_openai_python() {
+    let Some(tools) = Tools::find() else { return };
+    let mut llama = Llama::start(&tools, SLOTS).await;
+    let more = format!("{NO_LOOP_RULE}{FLAVOUR}");
+    let aegis = Aegis::in_front_of(&llama.url(), &more).await;
+    let body = greedy(3000);
+    let client = || tools.python_client("sync");
+    let direct = run("direct", client(), &llama.url(), &body).await.unwrap();
+    let through = run("through Aegis", client(), &aegis.url(), &body);
+    llama.wait_decoded(400).await;
+    llama.kill();
+    let llama = Llama::start_at(&tools, llama.addr().port(), SLOTS).await;
+    let seen = through.await.unwrap();
+    assert!(seen["error"].is_null(), "{seen}");
+    let ids = seen["ids"].as_array().unwrap().len();
+    assert_eq!(
+        (&seen["finish"], &seen["finishes"], ids),
+        (&direct["finish"], &json!(1), 1),
+        "{seen}"
+    );
+    assert_eq!(seen["text"], direct["text"]);
+    assert_eq!(seen["chunks"], direct["chunks"]);
+    let incidents = aegis.wait_incidents(1).await;
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert_eq!(incidents[0]["code"], "A204_upstream_lost", "{incidents:#?}");
+    let waited = &incidents[0]["correction"]["waited_ms"];
+    eprintln!("{} chunks; the client waited {waited} ms", seen["chunks"]);
+    llama.wait_idle().await;
 }

@@ -24,6 +24,9 @@ const ONE_LONG_SLOT: &[&str] = &["-np", "1", "-c", "65536"];
 /// Long streams are cut by what the test does to them, not by a loop that the model may fall into.
 const NO_LOOP_RULE: &str = "[rules.token_loop]\nenabled = false\n";
 
+/// What becomes of an answer that is not corrected; corrections have a suite of their own.
+const NO_CORRECTIONS: &str = "[corrections]\ncorrections_max = 0\n";
+
 #[track_caller]
 fn one_incident(incidents: &[Value], code: &str, shadow: bool) {
     assert_eq!(incidents.len(), 1, "{incidents:#?}");
@@ -193,7 +196,7 @@ async fn other_endpoints_pass_untouched() {
 async fn a_real_loop_is_cut() {
     let Some(tools) = Tools::find() else { return };
     let llama = Llama::start(&tools, ONE_LONG_SLOT).await;
-    let aegis = Aegis::in_front_of(&llama.url(), "").await;
+    let aegis = Aegis::in_front_of(&llama.url(), NO_CORRECTIONS).await;
     let body = greedy(6000);
     let direct = ask(llama.addr(), CHAT, &body).await;
     let all = finished(&direct).lane("content").to_owned();
@@ -262,7 +265,8 @@ async fn a_client_that_leaves_frees_the_slot() {
 async fn a_killed_server_is_an_error_and_its_successor_is_served() {
     let Some(tools) = Tools::find() else { return };
     let mut llama = Llama::start(&tools, TWO_LONG_SLOTS).await;
-    let mut aegis = Aegis::in_front_of(&llama.url(), NO_LOOP_RULE).await;
+    let config = format!("{NO_LOOP_RULE}{NO_CORRECTIONS}");
+    let mut aegis = Aegis::in_front_of(&llama.url(), &config).await;
     let stream = ask_meanwhile(aegis.addr(), rambling(30_000));
     llama.wait_decoded(100).await;
     llama.kill();

@@ -28,7 +28,7 @@ async fn methods_paths_and_binary_bodies() {
         &binary(),
     ))
     .await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let with_body = |method: &str, target: &str| Request {
         method: method.to_owned(),
         ..Request::post(target, binary())
@@ -89,7 +89,7 @@ async fn head_requests_have_the_upstreams_head_and_no_body() {
         b"{\"a\":1}",
     ))
     .await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     for target in ["/v1/models", "/v1/chat/completions"] {
         let answer = client::send(aegis.addr(), &Request::bare("HEAD", target), Manner::default()).await;
         assert_eq!((answer.status, answer.ended), (200, Ended::Clean), "{answer}");
@@ -102,7 +102,7 @@ async fn head_requests_have_the_upstreams_head_and_no_body() {
 #[tokio::test]
 async fn statuses_and_headers_pass() {
     let upstream = Upstream::start().await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     for status in [201, 204, 206, 301, 304, 401, 404, 418, 429, 500, 503] {
         upstream.clear("*");
         let mut script = Script::answer(
@@ -140,7 +140,7 @@ async fn statuses_and_headers_pass() {
 #[tokio::test]
 async fn repeated_request_headers_and_the_host_arrive() {
     let upstream = Upstream::with(Script::answer(200, "text/plain", Framing::Length, b"ok")).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let request = Request::bare("GET", "/x")
         .header("x-twice", "1")
         .header("x-twice", "2")
@@ -166,7 +166,7 @@ async fn repeated_request_headers_and_the_host_arrive() {
 #[tokio::test]
 async fn an_upgrade_never_leaves_the_checks_silently() {
     let upstream = Upstream::with(Script::answer(200, "application/json", Framing::Length, b"{}")).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let upgrade = |request: Request, to: &str| request.header("connection", "upgrade").header("upgrade", to);
     let guarded = || Request::post("/v1/chat/completions", r#"{"messages":[]}"#);
     let answer = client::send(aegis.addr(), &upgrade(guarded(), "websocket"), Manner::default()).await;
@@ -194,7 +194,7 @@ async fn an_upgrade_never_leaves_the_checks_silently() {
 #[tokio::test]
 async fn stdout_has_one_line_and_every_answer_an_id() {
     let upstream = Upstream::with(Script::answer(200, "text/plain", Framing::Length, b"ok")).await;
-    let aegis = Aegis::in_front_of(&upstream.url(), "").await;
+    let aegis = Aegis::in_front_of_script(&upstream.url(), "").await;
     let mut ids = Vec::new();
     for target in ["/x", "/v1/models", "/health", "/v1/chat/completions"] {
         let answer = client::send(aegis.addr(), &Request::bare("GET", target), Manner::default()).await;

@@ -14,14 +14,17 @@ class Seen:
     """What has come of an answer so far."""
 
     def __init__(self):
-        self.fields = {"chunks": 0, "text": "", "finish": None, "tools": {}}
+        self.fields = {"chunks": 0, "text": "", "finish": None, "finishes": 0, "ids": [], "tools": {}}
 
     def chunk(self, chunk):
         """Takes one chunk of a stream."""
         self.fields["chunks"] += 1
+        if chunk.id not in self.fields["ids"]:
+            self.fields["ids"].append(chunk.id)
         for choice in chunk.choices:
             self.fields["text"] += choice.delta.content or ""
             self.fields["finish"] = choice.finish_reason or self.fields["finish"]
+            self.fields["finishes"] += choice.finish_reason is not None
             for call in choice.delta.tool_calls or []:
                 known = self.fields["tools"].setdefault(call.index, {"name": "", "arguments": ""})
                 known["name"] += call.function.name or ""
