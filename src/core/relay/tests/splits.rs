@@ -158,7 +158,10 @@ fn essence(incidents: Vec<Incident>) -> Vec<Incident> {
 fn the_late_half_of_a_line_end_goes_the_way_of_its_frame() {
     let flood = (0, " ".repeat(700));
     let mended_json = ["[1", ",", "]"].map(|text| (0, text.to_owned()));
-    for (json, texts) in [(false, vec![(0, "Done.".into()), flood]), (true, mended_json.to_vec())] {
+    for (json, texts) in [
+        (false, vec![(0, "Done.".into()), flood]),
+        (true, mended_json.to_vec()),
+    ] {
         let answer = Answer {
             json,
             policy: Policy::default(),
