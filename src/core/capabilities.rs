@@ -42,6 +42,16 @@ impl Flavour {
         (Self::None, "none"),
     ];
 
+    /// The members of a message in which its reasoning goes back, as the server spells them. vLLM has renamed its own.
+    #[must_use]
+    pub const fn reasoning_members(self) -> &'static [&'static str] {
+        match self {
+            Self::Ollama => &["reasoning"],
+            Self::Vllm => &["reasoning_content", "reasoning"],
+            _ => &["reasoning_content"],
+        }
+    }
+
     /// The name in the config.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -93,6 +103,8 @@ pub struct Capabilities {
     pub schema_after_prefill: bool,
     /// A trailing assistant message with `reasoning_content` and no content closes the thought and goes on to the answer.
     pub closes_reasoning: bool,
+    /// Reasoning that goes back in a message becomes part of the prompt; elsewhere the template drops it.
+    pub carries_reasoning: bool,
     /// How thinking is switched off.
     pub thinking_off: ThinkingOff,
 }
@@ -118,10 +130,12 @@ impl From<Flavour> for Capabilities {
         Self {
             flavour,
             prefill,
-            prefill_needs_thinking_off: flavour == F::LlamaServerOld,
+            // SGLang renders the prompt without the thought, and a template that opens one would have the content inside.
+            prefill_needs_thinking_off: matches!(flavour, F::LlamaServerOld | F::Sglang),
             echoes: matches!(flavour, F::LmStudio | F::Ollama | F::Tabbyapi),
             schema_after_prefill: flavour == F::LlamaServer,
             closes_reasoning: flavour == F::LlamaServer,
+            carries_reasoning: matches!(flavour, F::LlamaServer | F::Vllm | F::Ollama),
             thinking_off,
         }
     }

@@ -25,9 +25,17 @@ pub struct Draft {
     pub reasoning: String,
     /// Frames with text that it came in: its tokens, on servers that send each on its own.
     pub tokens: u64,
+    /// Those of them that are reasoning.
+    pub thoughts: u64,
 }
 
 impl Draft {
+    /// Counts a frame, if it stands for a token.
+    pub fn count(&mut self, token: bool, thought: bool) {
+        self.tokens += u64::from(token);
+        self.thoughts += u64::from(token && thought);
+    }
+
     /// No text at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -95,6 +103,10 @@ pub struct Ask {
     pub body: Bytes,
     /// The text that is held back is kept, because the answer goes on behind it. Otherwise it is thrown away.
     pub keeps_sound: bool,
+    /// Tokens of the sound text that the body carries, and that the upstream therefore counts as prompt.
+    pub prefilled: u64,
+    /// The body ends inside the content: the answer goes on with content.
+    pub begins_content: bool,
     /// What to trim from the answer.
     pub joint: Joint,
 }
@@ -198,6 +210,28 @@ fn split_spaces(text: &str) -> (&str, &str) {
     text.split_at(text.trim_end().len())
 }
 
+/// What can be said without looking at the text.
+///
+/// # Errors
+/// [`NotInjectable`], with the reason why no hidden request can be made.
+pub fn injectable(
+    request: &RequestFacts,
+    call_released: bool,
+    fault: Option<Channel>,
+) -> Result<(), NotInjectable> {
+    if request.choices > 1 {
+        Err(NotInjectable::SeveralChoices)
+    } else if request.logprobs {
+        Err(NotInjectable::Logprobs)
+    } else if call_released {
+        Err(NotInjectable::CallReleased)
+    } else if fault == Some(Channel::Refusal) {
+        Err(NotInjectable::OtherLanes)
+    } else {
+        Ok(())
+    }
+}
+
 /// The hidden request for an answer that is at fault or broke off.
 ///
 /// # Errors
@@ -207,19 +241,7 @@ pub fn plan(
     capabilities: &Capabilities,
     wanted: &Wanted<'_>,
 ) -> Result<Ask, NotInjectable> {
-    let facts = original.facts;
-    if facts.choices > 1 {
-        return Err(NotInjectable::SeveralChoices);
-    }
-    if facts.logprobs {
-        return Err(NotInjectable::Logprobs);
-    }
-    if wanted.call_released {
-        return Err(NotInjectable::CallReleased);
-    }
-    if wanted.fault == Some(Channel::Refusal) {
-        return Err(NotInjectable::OtherLanes);
-    }
+    injectable(original.facts, wanted.call_released, wanted.fault)?;
     let wanted = &Wanted {
         // An empty text would only spoil the prompt's cache.
         correction: wanted.correction.filter(|text| !text.is_empty()),

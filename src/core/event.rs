@@ -85,6 +85,18 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// The model itself stopped: nothing more was to come.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::Stop | Self::ToolCalls)
+    }
+
+    /// Something else stopped the model: more was to come.
+    #[must_use]
+    pub const fn is_cut(self) -> bool {
+        matches!(self, Self::Length | Self::ContentFilter)
+    }
+
     /// Reads the upstream's word.
     #[must_use]
     pub fn parse(word: &str) -> Self {
@@ -126,6 +138,19 @@ pub struct FrameFacts<'a> {
     pub done: bool,
     /// The model's name, where the frame has one.
     pub model: Option<Cow<'a, str>>,
+}
+
+impl FrameFacts<'_> {
+    /// The frame is more than a comment: it has text, or begins or ends something.
+    #[must_use]
+    pub fn says_anything(&self) -> bool {
+        self.progress
+            || self.done
+            || self.error.is_some()
+            || self.silent_error.is_some()
+            || !self.deltas.is_empty()
+            || !self.finishes.is_empty()
+    }
 }
 
 #[cfg(test)]

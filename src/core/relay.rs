@@ -29,8 +29,10 @@ pub use guard::Guard;
 
 use crate::capabilities::Known;
 use crate::decide::{Finding, Mode};
+use crate::dialect::calls::Calls;
 use crate::dialect::{Dialect, Template};
 use crate::error::Code;
+use crate::event::LaneId;
 use crate::incident::Incident;
 use crate::limits::OUTPUT_BYTES_MAX;
 use crate::request::RequestFacts;
@@ -81,6 +83,7 @@ pub struct Relay {
     /// `None` where nothing is ever asked again.
     source: Option<Source>,
     template: Template,
+    calls: Calls,
     framer: Framer,
     ring: Ring,
     sentinel: Sentinel,
@@ -99,8 +102,8 @@ pub struct Relay {
     join: Option<Join>,
     /// Hidden requests so far.
     attempt: u32,
-    /// The codes they were made for.
-    corrected: Vec<Code>,
+    /// What they were made for.
+    corrected: Vec<(Code, Option<LaneId>)>,
     pending: Option<Pending>,
     /// Certain mends so far.
     mends: u32,
@@ -112,6 +115,12 @@ pub struct Relay {
     blind: bool,
     /// The correction of the last hidden request.
     correction_text: Option<String>,
+    /// The last hidden request had a turn of Aegis's own.
+    has_hidden_turn: bool,
+    /// The upstream said something that must not leave.
+    unspeakable: bool,
+    /// Rules that failed while they were shown the text that stays.
+    failed_rules: Vec<Finding>,
     /// The upstream does not take a prefill after all.
     prefill_refused: bool,
     end: Option<End>,
@@ -157,11 +166,12 @@ impl Relay {
             request,
             source: None,
             template: Template::default(),
+            calls: Calls::default(),
             ring: Ring::default(),
             sentinel,
             clock,
             held: VecDeque::new(),
-            told: Told::default(),
+            told: Told::textless(),
             first: None,
             out: VecDeque::new(),
             incidents: Vec::new(),
@@ -177,6 +187,9 @@ impl Relay {
             discarded: 0,
             blind: false,
             correction_text: None,
+            has_hidden_turn: false,
+            unspeakable: false,
+            failed_rules: Vec::new(),
             prefill_refused: false,
             end: None,
             done: false,
@@ -196,6 +209,10 @@ impl Relay {
     #[must_use]
     pub fn with_source(mut self, source: Source) -> Self {
         self.source = (self.guard.corrections.corrections_max > 0).then_some(source);
+        self.told = match self.source {
+            Some(_) => Told::default(),
+            None => Told::textless(),
+        };
         self
     }
 
@@ -379,7 +396,7 @@ impl Relay {
 
     fn how_lost(&self, how: &UpstreamEnd) -> String {
         match (&self.silent_error, how) {
-            (Some(message), _) => format!("the upstream reported: {message}"),
+            (Some(reported), _) => reported.clone(),
             (None, UpstreamEnd::Broken(why)) => format!("the connection to the upstream broke: {why}"),
             (None, UpstreamEnd::Eof) if self.done => {
                 "the upstream said [DONE] without a finish reason".into()

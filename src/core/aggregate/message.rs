@@ -3,6 +3,7 @@
 use super::joined::Joined;
 use super::object::{Kept, Writer, list};
 use super::{object, objects, text, unreadable};
+use crate::dialect::calls::{Calls, Piece};
 use crate::limits::LANES_MAX;
 use crate::request::members::Members;
 use crate::sse::parse::Unreadable;
@@ -21,6 +22,7 @@ pub(super) struct Message {
     /// In the order and the spelling in which they came.
     texts: Vec<(&'static str, Joined)>,
     calls: BTreeMap<u32, Call>,
+    numbers: Calls,
     function_call: Option<Function>,
     /// The role, and all that is not known.
     others: Kept,
@@ -61,7 +63,16 @@ impl Message {
     fn take_calls(&mut self, calls: &[Members]) -> Result<(), Unreadable> {
         for (position, call) in calls.iter().enumerate() {
             // A call without an index is read as everywhere else: its position is the index.
-            let index = call.read_as::<u32>("index").unwrap_or(position as u32);
+            let function = call
+                .get("function")
+                .and_then(|raw| Members::read(raw.as_bytes()).ok());
+            let name = function.and_then(|function| function.read_as::<String>("name"));
+            let index = self.numbers.number(Piece {
+                choice: 0,
+                index: call.read_as("index").unwrap_or(position as u32),
+                id: &call.read_as::<String>("id").unwrap_or_default(),
+                named: name.is_some_and(|name| !name.is_empty()),
+            });
             if self.calls.len() >= LANES_MAX && !self.calls.contains_key(&index) {
                 return Err(unreadable(format_args!("more than {LANES_MAX} tool calls")));
             }
@@ -151,6 +162,11 @@ impl Function {
     fn take(&mut self, function: &Members) -> Result<(), Unreadable> {
         for (name, json) in function.iter() {
             match name {
+                // Where a server writes the object itself, its JSON text is what the string would hold.
+                "arguments" if json.starts_with('{') => {
+                    let quoted = serde_json::Value::from(json).to_string();
+                    text(name, &quoted, &mut self.arguments)?;
+                }
                 "arguments" => text(name, json, &mut self.arguments)?,
                 "name" => self.others.first(name, json),
                 _ => self.others.last(name, json),

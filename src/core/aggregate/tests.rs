@@ -232,7 +232,7 @@ fn an_unreadable_frame_is_told_and_left_out() {
         r#"{"choices":[{"delta":{"content":5}}]}"#,
         r#"{"choices":[{"delta":{"content":["a"]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":{}}}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":1}}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":5}}]}}]}"#,
         r#"{"choices":[{"logprobs":{"content":[1]}},{"logprobs":5}]}"#,
     ] {
         let mut aggregate = Aggregate::new(Dialect::Chat);

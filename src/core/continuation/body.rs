@@ -3,17 +3,26 @@
 
 use super::message::{self, Message};
 use super::{NotInjectable, Placement};
-use crate::capabilities::{Prefill, ThinkingOff};
+use crate::capabilities::{Capabilities, Flavour, Prefill, ThinkingOff};
 use crate::request::members::Members;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// Members that say how many tokens an answer may have.
-const BUDGETS: &[&str] = &["max_tokens", "max_completion_tokens", "n_predict"];
+const BUDGETS: &[&str] = &["max_tokens", "max_completion_tokens", "n_predict", "max_length"];
+
+/// Members that say how many tokens an answer must have at least. Servers refuse one above the budget.
+const LEAST: &[&str] = &["min_tokens", "min_length"];
 
 /// Takes spent tokens off the client's budget. A value that is no positive whole number is no bound (`-1`), or the
 /// upstream's to refuse.
 pub(super) fn spend(members: &mut Members, tokens: u64) -> Result<(), NotInjectable> {
+    for name in LEAST {
+        let least = members.get(name).and_then(whole).filter(|n| *n > 0 && tokens > 0);
+        if let Some(least) = least {
+            set(members, name, least.saturating_sub(tokens).to_string())?;
+        }
+    }
     for name in BUDGETS {
         let Some(budget) = members.get(name).and_then(whole).filter(|n| *n > 0) else {
             continue;
@@ -56,22 +65,33 @@ pub(super) struct Body<'a> {
     written: &'a [u8],
     members: Members,
     messages: Vec<Box<RawValue>>,
+    /// The upstream takes a trailing assistant message for the beginning of the answer; else it is a turn like others.
+    continues_last: bool,
+    /// The members in which reasoning goes back.
+    reasoning: &'static [&'static str],
     touched: bool,
 }
 
 impl<'a> Body<'a> {
     /// Reads a body.
-    pub(super) fn read(written: &'a [u8]) -> Result<Self, NotInjectable> {
+    pub(super) fn read(written: &'a [u8], upstream: &Capabilities) -> Result<Self, NotInjectable> {
         let unreadable = NotInjectable::Unreadable;
         let members = Members::read(written).map_err(|_| unreadable)?;
         let messages: Vec<Box<RawValue>> = members.read_as("messages").ok_or(unreadable)?;
         if messages.iter().any(|raw| !raw.get().starts_with('{')) {
             return Err(unreadable);
         }
+        // A server of unknown make is asked to go on by a turn of its own, and two assistant turns in a row are refused
+        // by many templates: there both are one.
+        let continues_last = matches!(upstream.prefill, Prefill::Trailing | Prefill::No)
+            || upstream.flavour == Flavour::LlamaServer
+            || members.read_as("continue_final_message") == Some(true);
         Ok(Self {
             written,
             members,
             messages,
+            continues_last,
+            reasoning: upstream.flavour.reasoning_members(),
             touched: false,
         })
     }
@@ -117,7 +137,11 @@ impl<'a> Body<'a> {
             let mut json = message::new("assistant", begun);
             if !reasoning.is_empty() {
                 json.truncate(json.len() - 1);
-                json = format!(r#"{json},"reasoning_content":{}}}"#, message::quoted(reasoning));
+                let quoted = message::quoted(reasoning);
+                for name in self.reasoning {
+                    json.push_str(&format!(r#","{name}":{quoted}"#));
+                }
+                json.push('}');
             }
             self.messages.push(raw(json)?);
             self.touched = true;
@@ -132,9 +156,16 @@ impl<'a> Body<'a> {
             .filter(|_| echoed)
             .and_then(|content| content.strip_prefix(own.as_str()))
             .unwrap_or(content);
-        message.go_on(more).ok_or(unreadable)?;
+        let begins = if own.is_empty() && more.is_empty() {
+            THOUGHT_END
+        } else {
+            more
+        };
+        message.go_on(begins).ok_or(unreadable)?;
         if !reasoning.is_empty() {
-            message.go_on_thinking(reasoning).ok_or(unreadable)?;
+            for name in self.reasoning {
+                message.go_on_thinking(name, reasoning).ok_or(unreadable)?;
+            }
         }
         self.put(self.messages.len() - 1, message.to_json())?;
         Ok(own + more)
@@ -165,7 +196,11 @@ impl<'a> Body<'a> {
     pub(super) fn stop_thinking(&mut self, how: ThinkingOff) -> Result<(), NotInjectable> {
         match how {
             ThinkingOff::Unknown => Ok(()),
-            ThinkingOff::ReasoningEffort => self.set("reasoning_effort", r#""none""#),
+            ThinkingOff::ReasoningEffort => {
+                // An object of the same meaning would count first.
+                self.members.remove("reasoning");
+                self.set("reasoning_effort", r#""none""#)
+            }
             ThinkingOff::TemplateKwargs => {
                 let mut kwargs = match self.members.get("chat_template_kwargs") {
                     None | Some("null") => Members::default(),
@@ -220,7 +255,8 @@ impl<'a> Body<'a> {
             return Ok(None);
         };
         let message = Message::read(raw).ok_or(NotInjectable::Unreadable)?;
-        Ok(Some(message).filter(|message| message.role().as_deref() == Some("assistant")))
+        let own = |message: &Message| self.continues_last && message.role().as_deref() == Some("assistant");
+        Ok(Some(message).filter(own))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::choose::{self, Way};
-use super::{Ask, Joint, NotInjectable, Original, Plan, Wanted, split_spaces};
+use super::{Ask, Joint, NotInjectable, Original, Plan, Shown, Wanted, split_spaces};
 use crate::capabilities::{Capabilities, ThinkingOff};
 use crate::limits::OVERLAP_BYTES_MAX;
 
@@ -16,7 +16,7 @@ pub(super) fn plan(
     capabilities: &Capabilities,
     wanted: &Wanted<'_>,
 ) -> Result<Ask, NotInjectable> {
-    let body = Body::read(original.body)?;
+    let body = Body::read(original.body, capabilities)?;
     match choose::of_chat(original.facts.constraint, capabilities, wanted)? {
         Way::Redo { stop_thinking } => {
             let how = if stop_thinking {
@@ -36,11 +36,18 @@ fn redo(mut body: Body<'_>, thinking_off: ThinkingOff, wanted: &Wanted<'_>) -> R
         body.correct(text, wanted.placement)?;
     }
     body.stop_thinking(thinking_off)?;
+    let joint = Joint::redone(wanted);
+    if joint.reasoning == Shown::Dropped {
+        // The client keeps the first thought; what it took is spent.
+        body.spend(wanted.released.tokens)?;
+    }
     Ok(Ask {
         plan: Plan::Redo,
         body: body.write()?,
         keeps_sound: false,
-        joint: Joint::redone(wanted),
+        prefilled: 0,
+        begins_content: false,
+        joint,
     })
 }
 
@@ -62,6 +69,12 @@ fn resume(
         body.stop_thinking(ThinkingOff::TemplateKwargs)?;
     }
     body.spend(wanted.sound.tokens)?;
+    let sound = wanted.sound;
+    let thoughts = if capabilities.carries_reasoning {
+        0
+    } else {
+        sound.thoughts
+    };
     let mut joint = Joint::kept(wanted);
     // Behind a closed thought the client has no content yet: what is echoed there is its own prefill, which it asked for.
     joint.echo = Some(prefill).filter(|_| echoes && !content.is_empty());
@@ -69,6 +82,8 @@ fn resume(
         plan: Plan::Resume,
         body: body.write()?,
         keeps_sound: true,
+        prefilled: sound.tokens.saturating_sub(thoughts),
+        begins_content: !content.is_empty(),
         joint,
     })
 }
@@ -89,6 +104,8 @@ fn append(mut body: Body<'_>, wanted: &Wanted<'_>) -> Result<Ask, NotInjectable>
         plan: Plan::Append,
         body: body.write()?,
         keeps_sound: true,
+        prefilled: wanted.sound.tokens.saturating_sub(wanted.sound.thoughts),
+        begins_content: false,
         joint,
     })
 }

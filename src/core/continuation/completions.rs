@@ -29,6 +29,8 @@ pub(super) fn plan(original: &Original<'_>, wanted: &Wanted<'_>) -> Result<Ask, 
                 plan: Plan::Resume,
                 body: members.to_json().into(),
                 keeps_sound: true,
+                prefilled: wanted.sound.tokens,
+                begins_content: false,
                 joint: Joint::kept(wanted),
             })
         }
@@ -36,6 +38,8 @@ pub(super) fn plan(original: &Original<'_>, wanted: &Wanted<'_>) -> Result<Ask, 
             plan: Plan::Redo,
             body: Bytes::copy_from_slice(original.body),
             keeps_sound: false,
+            prefilled: 0,
+            begins_content: false,
             joint: Joint::redone(wanted),
         }),
     }

@@ -94,12 +94,12 @@ impl Message {
     }
 
     /// Goes on with the reasoning.
-    pub(super) fn go_on_thinking(&mut self, text: &str) -> Option<()> {
-        let reasoning = match self.0.get("reasoning_content") {
+    pub(super) fn go_on_thinking(&mut self, name: &str, text: &str) -> Option<()> {
+        let reasoning = match self.0.get(name) {
             None | Some("null") => quoted(text),
             Some(raw) => extended(raw, text)?,
         };
-        self.set("reasoning_content", reasoning)
+        self.set(name, reasoning)
     }
 
     /// Its JSON text.

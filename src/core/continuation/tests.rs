@@ -53,6 +53,7 @@ fn draft(content: &str, reasoning: &str) -> Draft {
         content: content.into(),
         reasoning: reasoning.into(),
         tokens: 4,
+        thoughts: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Chat completions, streamed (`choices[].delta`) and whole (`choices[].message`).
 
+use super::calls::{Calls, Piece};
 use super::text::{Text, error_of};
 use crate::event::{Channel, Delta, FinishReason, FrameFacts, LaneId};
 use crate::sse::parse::Unreadable;
@@ -60,6 +61,8 @@ struct ToolCall<'a> {
     #[serde(default)]
     index: Option<u32>,
     #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
     function: Option<Function<'a>>,
 }
 
@@ -68,11 +71,11 @@ struct Function<'a> {
     #[serde(borrow, default)]
     name: Option<Text<'a>>,
     #[serde(borrow, default)]
-    arguments: Option<Text<'a>>,
+    arguments: Option<&'a RawValue>,
 }
 
 /// Reads one chunk or one whole answer.
-pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
+pub(super) fn read<'a>(json: &'a str, calls: &mut Calls) -> Result<FrameFacts<'a>, Unreadable> {
     let chunk: Chunk<'_> =
         serde_json::from_str(json).map_err(|error| Unreadable(format!("not a chat chunk: {error}")))?;
     let mut facts = FrameFacts {
@@ -84,7 +87,7 @@ pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
     for choice in chunk.choices.unwrap_or_default() {
         let index = choice.index.unwrap_or(0);
         if let Some(message) = choice.delta.or(choice.message) {
-            read_message(index, message, &mut facts);
+            read_message(index, message, calls, &mut facts)?;
         }
         // Some servers write an empty reason into every chunk.
         if let Some(reason) = choice.finish_reason.filter(|r| !r.0.is_empty()) {
@@ -95,7 +98,12 @@ pub(super) fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
     Ok(facts)
 }
 
-fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a>) {
+fn read_message<'a>(
+    choice: u32,
+    message: Message<'a>,
+    calls: &mut Calls,
+    facts: &mut FrameFacts<'a>,
+) -> Result<(), Unreadable> {
     facts.progress |= message.role.is_some();
     // A server that sends both spellings sends the same text twice; one of them is the lane.
     let reasoning = match message.reasoning_content {
@@ -115,19 +123,31 @@ fn read_message<'a>(choice: u32, message: Message<'a>, facts: &mut FrameFacts<'a
             });
         }
     }
-    let calls = message.tool_calls.unwrap_or_default();
-    for (position, call) in calls.into_iter().enumerate() {
-        // Whole answers have no index: the position is the index.
-        let index = call.index.unwrap_or(position as u32);
-        push_call(choice, index, call.function, facts);
+    let pieces = message.tool_calls.unwrap_or_default();
+    for (position, call) in pieces.into_iter().enumerate() {
+        let name = call.function.as_ref().and_then(|function| function.name.as_ref());
+        let number = calls.number(Piece {
+            choice,
+            // Whole answers have no index: the position is the index.
+            index: call.index.unwrap_or(position as u32),
+            id: call.id.as_ref().map_or("", |id| &id.0),
+            named: name.is_some_and(|name| !name.0.is_empty()),
+        });
+        push_call(choice, number, call.function, facts)?;
     }
     if let Some(function) = message.function_call {
-        push_call(choice, 0, Some(function), facts);
+        push_call(choice, 0, Some(function), facts)?;
     }
+    Ok(())
 }
 
 /// The head of a call carries no arguments yet, but it opens the lane: it must be held with the rest of the call.
-fn push_call<'a>(choice: u32, index: u32, function: Option<Function<'a>>, facts: &mut FrameFacts<'a>) {
+fn push_call<'a>(
+    choice: u32,
+    index: u32,
+    function: Option<Function<'a>>,
+    facts: &mut FrameFacts<'a>,
+) -> Result<(), Unreadable> {
     let lane = LaneId {
         choice,
         channel: Channel::ToolArguments(index),
@@ -139,14 +159,30 @@ fn push_call<'a>(choice: u32, index: u32, function: Option<Function<'a>>, facts:
     }
     facts.deltas.push(Delta {
         lane,
-        text: arguments.map_or(Cow::Borrowed(""), |t| t.0),
+        text: arguments.map_or(Ok(Cow::Borrowed("")), arguments_text)?,
     });
     facts.progress = true;
+    Ok(())
+}
+
+/// Arguments are a string. Where a server writes the object itself, its JSON text is what the string would hold.
+fn arguments_text(raw: &RawValue) -> Result<Cow<'_, str>, Unreadable> {
+    match raw.get() {
+        "null" => Ok(Cow::Borrowed("")),
+        object if object.starts_with('{') => Ok(Cow::Borrowed(object)),
+        string => serde_json::from_str::<Text<'_>>(string)
+            .map(|text| text.0)
+            .map_err(|error| Unreadable(format!("not a chat chunk: arguments: {error}"))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(json: &str) -> Result<FrameFacts<'_>, Unreadable> {
+        super::read(json, &mut Calls::default())
+    }
 
     fn lanes(json: &str) -> Vec<(String, String)> {
         read(json)
@@ -244,6 +280,34 @@ mod tests {
         );
         let legacy = r#"{"choices":[{"delta":{"function_call":{"name":"old","arguments":"{}"}}}]}"#;
         assert_eq!(names(legacy), [("tool_arguments.0".into(), "old".into())]);
+    }
+
+    #[test]
+    fn arguments_may_be_the_object_itself() {
+        let call = |arguments: &str| {
+            let function = format!(r#"{{"name":"f","arguments":{arguments}}}"#);
+            let json = format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{{"function":{function}}}]}}}}]}}"#);
+            lanes(&json)
+        };
+        let lane = |text: &str| [("tool_arguments.0".to_owned(), text.to_owned())];
+        assert_eq!(call(r#"{"a": "b\\n"}"#), lane(r#"{"a": "b\\n"}"#));
+        assert_eq!(call("null"), lane(""));
+        assert_eq!(call(r#""{\"a""#), lane(r#"{"a"#));
+    }
+
+    #[test]
+    fn calls_of_one_index_are_told_apart_by_their_ids() {
+        let mut calls = Calls::default();
+        let mut lane = |id: &str, name: &str| {
+            let call =
+                format!(r#"{{"index":0,"id":"{id}","function":{{"name":"{name}","arguments":"{{}}"}}}}"#);
+            let json = format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{call}]}}}}]}}"#);
+            super::read(&json, &mut calls).unwrap().deltas[0].lane.to_string()
+        };
+        assert_eq!(
+            [lane("a", "f"), lane("b", "f"), lane("c", "")],
+            ["tool_arguments.0", "tool_arguments.1", "tool_arguments.1"]
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Dialects: how one wire format says text, finishes, errors and the end. One file per dialect.
 
+pub mod calls;
 mod chat;
 mod completions;
 mod template;
 mod text;
 
 pub use template::Template;
+
+use calls::Calls;
 
 use crate::event::FrameFacts;
 use crate::sse::parse::{self, Unreadable};
@@ -40,6 +43,14 @@ impl Dialect {
     /// # Errors
     /// [`Unreadable`] when the frame is not UTF-8, or its data is not an object of this dialect.
     pub fn frame<'a>(self, frame: &'a [u8]) -> Result<FrameFacts<'a>, Unreadable> {
+        self.frame_among(frame, &mut Calls::default())
+    }
+
+    /// [`Self::frame`], of an answer whose earlier frames began `calls`.
+    ///
+    /// # Errors
+    /// As [`Self::frame`].
+    pub fn frame_among<'a>(self, frame: &'a [u8], calls: &mut Calls) -> Result<FrameFacts<'a>, Unreadable> {
         let Some(event) = parse::parse(frame)? else {
             return Ok(legacy_error(frame));
         };
@@ -54,8 +65,8 @@ impl Dialect {
             return Ok(FrameFacts::default());
         }
         match event.data {
-            std::borrow::Cow::Borrowed(data) => self.object(data),
-            std::borrow::Cow::Owned(data) => self.object(&data).map(text::into_owned),
+            std::borrow::Cow::Borrowed(data) => self.object_among(data, calls),
+            std::borrow::Cow::Owned(data) => self.object_among(&data, calls).map(text::into_owned),
         }
     }
 
@@ -64,8 +75,12 @@ impl Dialect {
     /// # Errors
     /// [`Unreadable`] when the text is not an object of this dialect.
     pub fn object(self, json: &str) -> Result<FrameFacts<'_>, Unreadable> {
+        self.object_among(json, &mut Calls::default())
+    }
+
+    fn object_among<'a>(self, json: &'a str, calls: &mut Calls) -> Result<FrameFacts<'a>, Unreadable> {
         match self {
-            Self::Chat => chat::read(json),
+            Self::Chat => chat::read(json, calls),
             Self::Completions => completions::read(json),
         }
     }

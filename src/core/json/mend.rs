@@ -2,7 +2,7 @@
 //!
 //! A control character inside a string becomes its escape, a comma before a closing bracket goes away, and where the
 //! text ends after a whole value the brackets that are still open are closed. Nothing else is certain: an open string
-//! may lack any text, a key any value.
+//! may lack any text, a key any value, a bracket all of its elements.
 //!
 //! [`Mender`] reads as the [`Automaton`] does, says what it found, and goes on as if it had been mended. On valid JSON
 //! it costs what the automaton costs.
@@ -112,8 +112,10 @@ impl Mender {
     /// certain; `None` also where it is whole already ([`Automaton::is_complete`] tells). Goes on as if it had been
     /// made.
     ///
-    /// A text that was cut ([`FinishReason::Length`] and all reasons that are not the model's own) may have been cut
-    /// inside a number or right before an element, so these ends are certain only where the model itself stopped.
+    /// A number may have been cut ([`FinishReason::Length`] and all reasons that are not the model's own), so that end is
+    /// certain only where the model itself stopped. A comma says that more was to come, so it goes away only where
+    /// nobody cut the text. A bracket without anything in it is never closed: a model that opens a list has something
+    /// to put there.
     pub fn end(&mut self, at: u64, reason: FinishReason) -> Option<Patch> {
         if self.automaton.failed.is_some() || self.automaton.is_complete() {
             return None;
@@ -126,10 +128,8 @@ impl Mender {
                 let rest = &word.spelling()[usize::from(read)..];
                 text.extend(rest.iter().map(|byte| char::from(*byte)));
             }
-            State::Zero | State::Integer | State::Fraction | State::ExponentDigits
-                if matches!(reason, FinishReason::Stop | FinishReason::ToolCalls) => {}
-            State::ArrayFirst | State::ObjectFirst if reason == FinishReason::Stop => {}
-            State::ArrayNext | State::ObjectNext => from = self.comma?,
+            State::Zero | State::Integer | State::Fraction | State::ExponentDigits if reason.is_own() => {}
+            State::ArrayNext | State::ObjectNext if !reason.is_cut() => from = self.comma?,
             _ => return None,
         }
         let automaton = &mut self.automaton;

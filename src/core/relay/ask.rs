@@ -1,16 +1,17 @@
 //! The hidden request: whether there can be one, what it keeps, and how the stream waits for its answer.
 
-use super::held::{HeldFrame, spaces_at_end, with};
+use super::held::{HeldFrame, spaces_at_end, text_bytes, with};
 use super::joined::Join;
 use super::{Relay, Source};
 use crate::capabilities::{Capabilities, Flavour, Prefill};
-use crate::continuation::{Ask, NotInjectable, Original, Plan, Wanted, plan};
+use crate::continuation::{Ask, NotInjectable, Original, Plan, Wanted, injectable, plan};
 use crate::decide::{Decision, Finding, Mode, Outcome, Unavailable, wanted};
 use crate::dialect::Template;
+use crate::dialect::calls::Calls;
 use crate::error::Code;
 use crate::event::{Channel, LaneId};
 use crate::incident::{Correction, CorrectionEnd, Incident};
-use crate::limits::DISCARDED_CHARS_MAX;
+use crate::limits::{DISCARDED_CHARS_MAX, DRAFT_BYTES_MAX};
 use crate::release::Release;
 use crate::sentinel::Sentinel;
 use crate::splice::{Spent, Splice};
@@ -22,6 +23,8 @@ use std::time::Instant;
 /// A hidden request that can be made.
 pub(super) struct Planned {
     ask: Ask,
+    /// What the upstream is told.
+    correction: Option<String>,
     /// Held frames, from the oldest, that are sound.
     keep: usize,
 }
@@ -32,6 +35,8 @@ pub(super) struct Asking {
     /// For the driver to take.
     ask: Option<Ask>,
     plan: Plan,
+    /// It ends inside the content.
+    begins_content: bool,
     spent: Spent,
     joint: crate::continuation::Joint,
 }
@@ -95,9 +100,15 @@ impl Relay {
             // Nothing is known yet: the stream may wait for that, if there is a server for which there would be a plan.
             self.plan_with(source, Flavour::LlamaServer.into(), finding, keep)
         });
-        planned
-            .map(|ask| Planned { ask, keep })
-            .map_err(|why| self.unavailable(why.to_string()))
+        planned.map_err(|why| self.unavailable(why.to_string()))
+    }
+
+    /// What the upstream is told of a finding. A corrected request that broke off before it said a word is made again with
+    /// its correction: without it, the fault would be as well.
+    fn correction(&self, finding: &Finding) -> Option<String> {
+        let texts = &self.guard.corrections.texts;
+        let unheard = || self.correction_text.clone().filter(|_| self.pending.is_some());
+        texts.correction(finding).or_else(unheard)
     }
 
     fn plan_with(
@@ -106,13 +117,23 @@ impl Relay {
         known: Capabilities,
         finding: &Finding,
         keep: usize,
-    ) -> Result<Ask, NotInjectable> {
+    ) -> Result<Planned, NotInjectable> {
         if self.told.other {
             return Err(NotInjectable::OtherLanes);
         }
+        let call_released = self.told.call && !self.shadows_calls();
+        // Before the text is copied.
+        injectable(
+            &self.request,
+            call_released,
+            finding.lane.map(|lane| lane.channel),
+        )?;
         let released = self.told.draft().ok_or(NotInjectable::TooLong)?;
+        if text_bytes(released, self.held.iter().take(keep)) > DRAFT_BYTES_MAX {
+            return Err(NotInjectable::TooLong);
+        }
         let sound = with(released, self.held.iter().take(keep));
-        let correction = self.guard.corrections.texts.correction(finding);
+        let correction = self.correction(finding);
         let original = Original {
             body: &source.body,
             dialect: self.dialect,
@@ -121,12 +142,17 @@ impl Relay {
         let wishes = Wanted {
             released,
             sound: &sound,
-            call_released: self.told.call && !self.shadows_calls(),
+            call_released,
             fault: finding.lane.map(|lane| lane.channel),
             correction: correction.as_deref(),
             placement: self.guard.corrections.placement,
         };
-        plan(&original, &known, &wishes)
+        let ask = plan(&original, &known, &wishes)?;
+        Ok(Planned {
+            ask,
+            correction,
+            keep,
+        })
     }
 
     /// The mode is shadow, and calls would be held if it were not.
@@ -165,7 +191,7 @@ impl Relay {
     pub(super) fn ask(&mut self, now: Instant, finding: Finding, outcome: Outcome, planned: Planned) {
         self.close_correction(now);
         self.attempt += 1;
-        self.corrected.push(finding.code);
+        self.corrected.push((finding.code, finding.lane));
         let incident = Incident::new(finding.clone(), outcome, self.ring.released())
             .quoting(self.guard.rulebook.excerpt_chars_max);
         self.pending = Some(Pending { incident, since: now });
@@ -174,7 +200,11 @@ impl Relay {
     }
 
     fn start_asking(&mut self, finding: Finding, planned: Planned) {
-        let Planned { ask, keep } = planned;
+        let Planned {
+            ask,
+            correction,
+            keep,
+        } = planned;
         let keep = if ask.keeps_sound { keep } else { 0 };
         let (discarded, tokens_discarded) = self.discard_from(keep);
         self.discarded += tokens_discarded;
@@ -198,18 +228,19 @@ impl Relay {
                 waited_ms: 0,
             });
         }
-        self.correction_text = self.guard.corrections.texts.correction(&finding);
+        self.has_hidden_turn = correction.is_some() || ask.plan == Plan::Append;
+        self.correction_text = correction;
         self.listen_afresh();
         self.replay(ask.plan);
-        let prefilled = if ask.plan == Plan::Redo { 0 } else { kept };
         self.asking = Some(Asking {
             finding,
             plan: ask.plan,
             spent: Spent {
                 kept,
                 discarded: self.discarded,
-                prefilled,
+                prefilled: ask.prefilled,
             },
+            begins_content: ask.begins_content,
             joint: ask.joint.clone(),
             ask: Some(ask),
         });
@@ -247,10 +278,11 @@ impl Relay {
         self.clock = None;
         self.framer = Framer::new(self.guard.limits.frame_bytes_max);
         self.template = Template::default();
+        self.calls = Calls::default();
         self.join = None;
         self.heartbeat_wanted = false;
         (self.done, self.error_seen, self.unreadable) = (false, false, false);
-        self.lost_noted = false;
+        (self.lost_noted, self.unspeakable) = (false, false);
         self.silent_error = None;
     }
 
@@ -289,6 +321,8 @@ impl Relay {
             }
         }
         self.sentinel.resumed(&mut settled);
+        settled.retain(|finding| finding.code == Code::RuleFailed);
+        self.failed_rules = settled;
     }
 
     /// The hidden request that is to be made now. Taken once.
@@ -315,14 +349,23 @@ impl Relay {
     }
 
     /// The answer to the hidden request begins. `clock` has been running since it was sent.
-    pub fn on_answer(&mut self, clock: Option<StallClock>) {
+    pub fn on_answer(&mut self, now: Instant, clock: Option<StallClock>) {
         let Some(asking) = self.asking.take().filter(|_| self.end.is_none()) else {
             return;
         };
         let identity = self.identity();
         let splice = Splice::new(self.dialect, identity, asking.joint, asking.spent);
-        self.join = Some(Join::new(splice, self.guard.limits.frame_bytes_max));
+        // Behind a beginning of the content no thought can come.
+        let doubt = asking.begins_content.then_some(asking.finding);
+        self.join = Some(Join::new(splice, self.guard.limits.frame_bytes_max, doubt));
         self.clock = clock;
+        // The wait was nothing that they waited for.
+        for frame in &mut self.held {
+            frame.since = now;
+        }
+        for finding in std::mem::take(&mut self.failed_rules) {
+            self.settle(now, finding);
+        }
     }
 
     /// More is known of the upstream now than when the hidden request was planned, and it has not been taken yet: it is
@@ -337,7 +380,7 @@ impl Relay {
             None => Err(NotInjectable::Unreadable),
         };
         match again {
-            Ok(ask) => self.start_asking(asking.finding, Planned { ask, keep }),
+            Ok(planned) => self.start_asking(asking.finding, planned),
             Err(reason) => self.give_up(now, &asking.finding, &reason.to_string()),
         }
     }
@@ -358,15 +401,20 @@ impl Relay {
         if asking.plan != Plan::Resume || self.prefill_refused {
             return self.give_up(now, &asking.finding, why);
         }
+        self.ask_without_prefill(now, asking.finding, why);
+    }
+
+    /// The upstream cannot go on from a prefill after all: it is asked in another way, as part of the same attempt.
+    pub(super) fn ask_without_prefill(&mut self, now: Instant, finding: Finding, why: &str) {
         self.prefill_refused = true;
         let keep = self.held.len();
         let again = match &self.source {
-            Some(source) => self.plan_with(source, self.capabilities(source), &asking.finding, keep),
+            Some(source) => self.plan_with(source, self.capabilities(source), &finding, keep),
             None => Err(NotInjectable::Unreadable),
         };
         match again {
-            Ok(ask) => self.start_asking(asking.finding, Planned { ask, keep }),
-            Err(reason) => self.give_up(now, &asking.finding, &format!("{why}; {reason}")),
+            Ok(planned) => self.start_asking(finding, planned),
+            Err(reason) => self.give_up(now, &finding, &format!("{why}; {reason}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What happens to each frame: read it, rule it, decide, release it or hold it.
 
 use super::held::{HeldFrame, HeldMark, ends_in_space, has_text, spaces_at_end};
-use super::{Relay, UpstreamEnd};
+use super::{End, Relay, UpstreamEnd};
 use crate::decide::Finding;
 use crate::dialect::error_status;
 use crate::error::Code;
@@ -9,6 +9,9 @@ use crate::event::FrameFacts;
 use crate::splice::Identity;
 use bytes::Bytes;
 use std::time::Instant;
+
+/// What ends an event.
+pub(super) const BLANK_LINE: &[u8] = b"\n\n";
 
 impl Relay {
     /// One whole frame: read it, rule it, decide, and release what may go. `bytes` are those of `start..end`, with
@@ -23,7 +26,7 @@ impl Relay {
             Some(facts) => Ok(facts),
             None => self
                 .dialect
-                .frame(bytes)
+                .frame_among(bytes, &mut self.calls)
                 .inspect(|facts| self.template.learn(bytes, facts)),
         };
         let facts = facts.unwrap_or_else(|error| {
@@ -46,6 +49,9 @@ impl Relay {
         self.ring.mark_ruled(end);
         if findings.is_empty() {
             self.findings = findings;
+            if self.unspeakable {
+                return self.break_off(now);
+            }
             return self.release_frame(now, end, &facts);
         }
         self.hold_frame(now, end, &facts);
@@ -57,9 +63,20 @@ impl Relay {
             }
         }
         self.findings = findings;
+        if self.is_open() && self.unspeakable {
+            return self.break_off(now);
+        }
         if self.is_open() {
             self.release_held();
         }
+    }
+
+    /// Ends the answer as the upstream's own failure would have, where no error may be written.
+    fn break_off(&mut self, now: Instant) {
+        self.held.clear();
+        self.ring.discard();
+        self.close_correction(now);
+        self.end = Some(End::Broken);
     }
 
     /// A line end by itself, as a rule the second half of a CRLF that came in two reads: it goes the way of the frame
@@ -97,11 +114,7 @@ impl Relay {
         }
         self.done |= facts.done;
         if let Some(message) = &facts.silent_error {
-            self.silent_error = Some(message.clone());
-            let detail = format!("the upstream reported: {message}");
-            if self.may_ask_after_loss(&detail) {
-                findings.extend(self.lost(detail));
-            }
+            self.on_silent_error(message, findings);
         }
         if facts.done && !self.error_seen && facts.error.is_none() && !self.complete() {
             // Clients stop reading at [DONE]: an error after it would be seen by nobody.
@@ -112,22 +125,73 @@ impl Relay {
         }
     }
 
+    /// The upstream reports an error in a form that clients do not see.
+    fn on_silent_error(&mut self, message: &str, findings: &mut Vec<Finding>) {
+        let first = self.silent_error.is_none();
+        let detail = self.reported(message);
+        self.silent_error = Some(detail.clone());
+        if self.hears_of_hidden_turn() {
+            self.unspeakable = true;
+            findings.extend(self.lost(detail));
+        } else if first && self.may_ask_after_loss(&detail) {
+            findings.extend(self.lost(detail));
+        }
+    }
+
+    /// What may be repeated of an error that the upstream reported. Servers quote the request in their errors, and a
+    /// hidden one can have a turn that the client must not see.
+    fn reported(&self, message: &str) -> String {
+        if self.hears_of_hidden_turn() {
+            "the upstream reported an error".to_owned()
+        } else {
+            format!("the upstream reported: {message}")
+        }
+    }
+
+    /// What comes in answers a request with a turn of Aegis's own.
+    fn hears_of_hidden_turn(&self) -> bool {
+        self.join.is_some() && self.has_hidden_turn
+    }
+
     /// The upstream reports an error of its own inside the stream.
     fn on_upstream_error(&mut self, message: &str, bytes: &[u8], findings: &mut Vec<Finding>) {
-        self.error_seen = true;
-        let detail = format!("the upstream reported: {message}");
-        // What is held is not whole and never will be: it must not slip out in front of the error.
-        let held = !self.held.is_empty() && !self.holds_off;
-        // A fault of the request would come again; a fault of the server may be gone.
-        if self.join.is_some() && self.correction_text.is_some() {
-            // Servers quote the request in their errors, and this one has a turn that the client must not see.
-            findings.extend(self.lost("the upstream reported an error".to_owned()));
+        let first = !std::mem::replace(&mut self.error_seen, true);
+        let detail = self.reported(message);
+        if self.hears_of_hidden_turn() {
+            // Its frame must not leave, so the answer is lost even where that is no fault to the config.
+            self.unspeakable = true;
+            findings.extend(self.lost(detail));
             return;
         }
-        let again =
-            error_status(bytes).is_none_or(|status| status >= 500) && self.may_ask_after_loss(&detail);
-        if held || again {
+        // A fault of the request would come again; a fault of the server may be gone.
+        let of_server = error_status(bytes).is_none_or(|status| status >= 500);
+        let again = first && of_server && self.may_ask_after_loss(&detail);
+        // What is held is not whole and never will be: it must not slip out in front of the error.
+        let call = !self.holds_off && self.held.iter().any(|frame| frame.call);
+        if again || call {
             findings.extend(self.lost(detail));
+        } else if !self.holds_off {
+            self.drop_unfinished();
+        }
+    }
+
+    /// Takes the text out of the held frames that wait for more than the next token: they will never be whole.
+    fn drop_unfinished(&mut self) {
+        let policy = self.guard.release;
+        let cleared = |sentinel: &crate::sentinel::Sentinel, frame: &HeldFrame| {
+            frame
+                .marks
+                .iter()
+                .all(|held| sentinel.cleared(held.mark, &policy))
+        };
+        let whole = self
+            .held
+            .iter()
+            .take_while(|frame| cleared(&self.sentinel, frame))
+            .count();
+        for frame in self.held.iter_mut().skip(whole) {
+            self.discarded += u64::from(frame.token);
+            frame.empty();
         }
     }
 
@@ -148,9 +212,7 @@ impl Relay {
             && (self.holds_off || self.marks.iter().all(|mark| self.sentinel.cleared(*mark, policy)));
         if free && !(ends_in_space(&facts.deltas) && self.holds_spaces()) {
             self.ring.release(end, &mut self.out);
-            if self.source.is_some() {
-                self.told.frame(facts);
-            }
+            self.told.frame(facts);
             return;
         }
         self.hold_frame(now, end, facts);
@@ -173,8 +235,13 @@ impl Relay {
 
     /// Releases the held frames that may go.
     pub(super) fn release_held(&mut self) {
+        self.release_cleared(self.holds_spaces());
+    }
+
+    /// Releases the held frames that no rule objects to; `spaces` holds back white space at their end.
+    pub(super) fn release_cleared(&mut self, spaces: bool) {
         let mut ready = self.held.len();
-        if self.holds_spaces() {
+        if spaces {
             // White space waits for the text after it.
             ready -= spaces_at_end(self.held.iter().map(HeldFrame::space));
         }
@@ -234,11 +301,27 @@ impl Relay {
             return;
         }
         let mut bytes = self.ring.bytes(start, end).to_vec();
-        bytes.extend_from_slice(b"\n\n");
-        // Half a frame of an answer that broke off is not worth a finding of its own.
-        if self.sentinel.finished() || self.dialect.frame(&bytes).is_ok() {
-            self.on_frame(now, &bytes, start, end);
+        bytes.extend_from_slice(BLANK_LINE);
+        if self.sentinel.finished() {
+            return self.on_frame(now, &bytes, start, end);
         }
+        // Half a frame of an answer that broke off is not worth a finding of its own, and says nothing that could stay.
+        if !self
+            .dialect
+            .frame(&bytes)
+            .is_ok_and(|facts| facts.says_anything())
+        {
+            return;
+        }
+        let passes = self.holds_off || !self.guard.rulebook.policy(Code::UpstreamLost).enabled;
+        let end = if passes {
+            end
+        } else {
+            // Frames of Aegis's own will follow, and parsers would take them for the rest of this one.
+            self.ring.write(Bytes::from_static(BLANK_LINE));
+            self.ring.written()
+        };
+        self.on_frame(now, &bytes, start, end);
     }
 
     /// More is held, or for longer, than the limits allow.

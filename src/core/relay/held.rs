@@ -18,6 +18,8 @@ pub(super) struct HeldFrame {
     pub(super) said: Vec<(Channel, String)>,
     /// It carries text, so it stands for a token.
     pub(super) token: bool,
+    /// That text is reasoning.
+    thought: bool,
     /// Its text ends in white space: nothing is continued from there.
     pub(super) spaced: bool,
     /// Its text is nothing but white space.
@@ -25,7 +27,7 @@ pub(super) struct HeldFrame {
     /// It belongs to a tool call.
     pub(super) call: bool,
     /// It has text that can neither be continued nor is a call's.
-    other: bool,
+    pub(super) other: bool,
     /// It finishes a choice, or the stream: `[DONE]`, an error.
     pub(super) finish: bool,
     /// What leaves in its place, where it was mended.
@@ -56,6 +58,7 @@ impl HeldFrame {
             marks: Vec::new(),
             said,
             token: has_text(&facts.deltas),
+            thought: is_thought(&facts.deltas),
             spaced: ends_in_space(&facts.deltas),
             blank: facts.deltas.iter().all(|delta| delta.text.trim().is_empty()),
             call: has_call(facts),
@@ -69,6 +72,13 @@ impl HeldFrame {
         }
     }
 
+    /// Nothing of it leaves.
+    pub(super) fn empty(&mut self) {
+        self.edited = Some(Bytes::new());
+        self.said.clear();
+        self.token = false;
+    }
+
     /// Text that Aegis itself adds in front of the frame that ends the answer.
     pub(super) fn added(end: u64, lane: LaneId, text: String, bytes: Bytes, now: Instant) -> Self {
         Self {
@@ -79,6 +89,7 @@ impl HeldFrame {
                 .into_iter()
                 .collect(),
             token: false,
+            thought: false,
             spaced: false,
             blank: false,
             call: matches!(lane.channel, Channel::ToolArguments(_)),
@@ -132,6 +143,12 @@ pub(super) fn has_text(deltas: &[Delta<'_>]) -> bool {
     deltas.iter().any(|delta| !delta.text.is_empty())
 }
 
+/// Whether the text of a frame counts as a token of the reasoning.
+fn is_thought(deltas: &[Delta<'_>]) -> bool {
+    let first = deltas.iter().find(|delta| !delta.text.is_empty());
+    first.is_some_and(|delta| delta.lane.channel == Channel::Reasoning)
+}
+
 pub(super) fn ends_in_space(deltas: &[Delta<'_>]) -> bool {
     deltas
         .last()
@@ -153,10 +170,12 @@ pub(super) fn has_call(facts: &FrameFacts<'_>) -> bool {
             .any(|delta| matches!(delta.lane.channel, Channel::ToolArguments(_)))
 }
 
-/// The text that the client has, kept so that the answer can be continued.
+/// What the client has: the text, where the answer could be continued from it, and what else there is.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     draft: Draft,
+    /// The text is not kept: nothing is ever asked again.
+    textless: bool,
     /// Part of a tool call has left.
     pub(super) call: bool,
     /// A finish has left.
@@ -168,9 +187,22 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Notes what leaves, but keeps no text.
+    pub(super) fn textless() -> Self {
+        Self {
+            textless: true,
+            ..Self::default()
+        }
+    }
+
+    /// Tokens that have left.
+    pub(super) fn tokens(&self) -> u64 {
+        self.draft.tokens
+    }
+
     /// The text, unless there was too much of it.
     pub(super) fn draft(&self) -> Option<&Draft> {
-        (!self.too_long).then_some(&self.draft)
+        (!self.too_long && !self.textless).then_some(&self.draft)
     }
 
     /// Whether all that has left is text that a next request can carry on.
@@ -194,28 +226,28 @@ impl Told {
 
     /// A frame leaves at once.
     pub(super) fn frame(&mut self, facts: &FrameFacts<'_>) {
-        let mut token = false;
-        for delta in facts.deltas.iter().filter(|delta| !delta.text.is_empty()) {
-            token = true;
-            match continued(delta.lane) {
-                Some(channel) if !self.too_long => self.push(channel, &delta.text),
-                _ => {}
+        if !self.too_long && !self.textless {
+            for delta in facts.deltas.iter().filter(|delta| !delta.text.is_empty()) {
+                if let Some(channel) = continued(delta.lane) {
+                    self.push(channel, &delta.text);
+                }
             }
         }
         self.other |= has_other(&facts.deltas);
-        self.draft.tokens += u64::from(token);
+        self.draft
+            .count(has_text(&facts.deltas), is_thought(&facts.deltas));
         self.call |= has_call(facts);
         self.finish |= !facts.finishes.is_empty() || facts.done;
     }
 
     /// A held frame leaves.
     pub(super) fn held(&mut self, frame: &HeldFrame) {
-        if !self.too_long {
+        if !self.too_long && !self.textless {
             for (channel, text) in &frame.said {
                 self.push(*channel, text);
             }
         }
-        self.draft.tokens += u64::from(frame.token);
+        self.draft.count(frame.token, frame.thought);
         self.call |= frame.call;
         self.other |= frame.other;
         self.finish |= frame.finish;
@@ -233,7 +265,13 @@ pub(super) fn with<'a>(told: &Draft, frames: impl Iterator<Item = &'a HeldFrame>
                 Channel::Refusal | Channel::ToolArguments(_) => {}
             }
         }
-        draft.tokens += u64::from(frame.token);
+        draft.count(frame.token, frame.thought);
     }
     draft
+}
+
+/// Bytes of text in `told` and in `frames`.
+pub(super) fn text_bytes<'a>(told: &Draft, frames: impl Iterator<Item = &'a HeldFrame>) -> usize {
+    let held = frames.flat_map(|frame| &frame.said).map(|(_, text)| text.len());
+    told.content.len() + told.reasoning.len() + held.sum::<usize>()
 }

@@ -1,6 +1,7 @@
 //! The answer to a hidden request: its frames are spliced to what the client has, and then go the way of all frames.
 
 use super::Relay;
+use super::frames::BLANK_LINE;
 use super::held::has_text;
 use crate::decide::Finding;
 use crate::event::{Channel, LaneId};
@@ -15,11 +16,15 @@ pub(super) struct Join {
     framer: Framer,
     /// From the start of the unfinished frame on.
     bytes: BytesMut,
+    /// The fault it was made for, while it is not certain that the upstream goes on with the content it was given. One
+    /// that thinks instead has lost the thought of the prompt, or put the content inside it.
+    doubt: Option<Finding>,
 }
 
 impl Join {
-    pub(super) fn new(splice: Splice, frame_bytes_max: usize) -> Self {
+    pub(super) fn new(splice: Splice, frame_bytes_max: usize, doubt: Option<Finding>) -> Self {
         Self {
+            doubt,
             splice,
             framer: Framer::new(frame_bytes_max),
             bytes: BytesMut::new(),
@@ -77,12 +82,24 @@ impl Relay {
         let mut out = Vec::new();
         join.splice.frame(frame.clone(), &mut out);
         let hidden = join.splice.hidden_reasoning().to_owned();
+        let mut content = false;
         if let Ok(facts) = self.dialect.frame(frame) {
             // Also what does not show is a sign that the model moves.
             let token = has_text(&facts.deltas);
             if let Some(clock) = self.clock.as_mut().filter(|_| token || facts.progress) {
                 clock.progress(now, token);
             }
+            let content_lane = LaneId::first(Channel::Content);
+            content = facts
+                .deltas
+                .iter()
+                .any(|delta| delta.lane == content_lane && !delta.text.is_empty());
+        }
+        if let Some(finding) = join.doubt.take_if(|_| content || !hidden.is_empty())
+            && !content
+        {
+            let why = "the upstream goes on thinking behind the text it was given";
+            return self.ask_without_prefill(now, finding, why);
         }
         self.on_hidden(now, &hidden);
         self.on_spliced(now, out);
@@ -119,9 +136,13 @@ impl Relay {
     pub(super) fn on_joined_tail(&mut self, now: Instant) {
         let Some(join) = &mut self.join else { return };
         if !join.bytes.is_empty() {
-            join.bytes.extend_from_slice(b"\n\n");
+            join.bytes.extend_from_slice(BLANK_LINE);
             let frame = join.bytes.split().freeze();
-            if self.dialect.frame(&frame).is_ok() {
+            if self
+                .dialect
+                .frame(&frame)
+                .is_ok_and(|facts| facts.says_anything())
+            {
                 self.on_joined_frame(now, &frame);
             }
         }

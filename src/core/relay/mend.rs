@@ -25,7 +25,9 @@ impl Relay {
             .map(|held| held.mark.from);
         match mend {
             Mend::Replace { span, .. } if span.is_empty() => {
-                self.place_of(lane, span.start).is_some() || self.identity().is_some() && !self.told.finish
+                // A frame of Aegis's own can only speak for choice 0.
+                let own_frame = lane.choice == 0 && self.identity().is_some() && !self.told.finish;
+                self.place_of(lane, span.start).is_some() || own_frame
             }
             Mend::Replace { span, text } => {
                 first.is_some_and(|first| first <= span.start) && self.can_replace(lane, span, text)
@@ -38,7 +40,9 @@ impl Relay {
                     && !self.told.finish
                     // A call that is not whole would be left behind.
                     && !self.told.call
-                    && self.held.iter().all(|frame| !frame.call)
+                    // Nor may other texts, as those of several prompts.
+                    && !self.told.other
+                    && self.held.iter().all(|frame| !frame.call && !frame.other)
             }
         }
     }
@@ -176,6 +180,7 @@ impl Relay {
         while let Some(frame) = self.held.pop_front() {
             let emptied = frame.edited.is_some() && frame.said.iter().all(|(_, text)| text.is_empty());
             if emptied || frame.finish {
+                self.discarded += u64::from(frame.token);
                 self.ring.skip(frame.end);
             } else {
                 self.let_out(&frame);
@@ -184,8 +189,8 @@ impl Relay {
         self.ring.discard();
         self.out.push_back(identity.finish(FinishReason::Stop));
         if self.request.usage {
-            let kept = self.told.draft().map_or(0, |draft| draft.tokens);
-            self.out.push_back(identity.usage(0, kept, self.discarded));
+            let usage = identity.usage(0, self.told.tokens(), self.discarded);
+            self.out.push_back(usage);
         }
         self.out.push_back(identity.end());
         self.close_correction(now);

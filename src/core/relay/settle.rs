@@ -18,9 +18,12 @@ impl Relay {
             // Nothing would come of it, not even a record.
             return;
         }
-        self.escalate(&mut finding);
         let asks = matches!(finding.action, Action::Correct | Action::Repair);
         let mend = asks && self.mends < MENDS_MAX && self.can_mend(&finding);
+        if !mend {
+            self.escalate(&mut finding);
+        }
+        let asks = matches!(finding.action, Action::Correct | Action::Repair);
         let (planned, correct) = if asks && !mend {
             match self.planned(&finding) {
                 Ok(planned) => (Some(planned), Ok(())),
@@ -48,9 +51,10 @@ impl Relay {
         }
     }
 
-    /// A loop that comes back after it was corrected will come back again, unless the config wants it tried.
+    /// A loop that comes back in its lane after it was corrected will come back again, unless the config wants it tried.
     fn escalate(&self, finding: &mut Finding) {
-        let again = finding.code == Code::TokenLoop && self.corrected.contains(&finding.code);
+        let corrected = self.corrected.contains(&(finding.code, finding.lane));
+        let again = finding.code == Code::TokenLoop && corrected;
         if again && finding.action == Action::Correct && !self.guard.rulebook.policy(finding.code).chosen {
             finding.severity = Severity::Critical;
             finding.action = Action::Cut;

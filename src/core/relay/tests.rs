@@ -1,4 +1,5 @@
 mod corrections;
+mod edges;
 mod splits;
 
 use super::*;
@@ -415,7 +416,7 @@ fn silence_asks_and_death_cuts() {
     relay.on_time(due);
     assert!(relay.take_heartbeat_request() && !relay.take_heartbeat_request());
     relay.on_heartbeat(due, &Heartbeat::Dead("connection refused".into()));
-    assert!(output(&mut relay).contains("no token for 3.0 s, and connection refused (A203_stall)"));
+    assert!(output(&mut relay).contains("no token for 3.0 s, and connection refused (A204_upstream_lost)"));
     assert_eq!((relay.end(), relay.deadline()), (Some(End::Clean), None));
 }
 

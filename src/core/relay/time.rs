@@ -12,13 +12,21 @@ impl Relay {
             return;
         }
         self.heartbeat_wanted |= self.clock.as_mut().is_some_and(|clock| clock.due(now));
-        if self.hold_deadline().is_some_and(|deadline| now >= deadline) {
+        if self.hold_is_over(now) {
+            // White space that waits for the next token has not to wait for ever.
+            self.release_cleared(false);
+        }
+        if self.hold_is_over(now) {
             let most = self.guard.limits.hold_ms;
             self.on_hold_exhausted(
                 now,
                 format!("text is held back for {most} ms, which is the limit"),
             );
         }
+    }
+
+    fn hold_is_over(&self, now: Instant) -> bool {
+        self.hold_deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// When the oldest held frame has waited as long as it may.
@@ -39,8 +47,15 @@ impl Relay {
         };
         // Noted or shadowed: once is enough.
         self.clock = None;
-        if self.guard.rulebook.policy(stalled.code).enabled {
-            let finding = self.stream_finding(stalled.code, stalled.detail);
+        let mut finding = None;
+        if matches!(answer, Heartbeat::Dead(_)) {
+            // A server that is gone may come back; one that stands still will not move for another request.
+            finding = self.lost(stalled.detail.clone());
+        }
+        if finding.is_none() && self.guard.rulebook.policy(stalled.code).enabled {
+            finding = Some(self.stream_finding(stalled.code, stalled.detail));
+        }
+        if let Some(finding) = finding {
             self.settle(now, finding);
         }
     }

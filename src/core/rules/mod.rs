@@ -164,7 +164,7 @@ const REGISTRY: &[Spec] = &[
     },
     Spec {
         codes: &[Code::TokenLoop],
-        build: |book, lane| Some(Box::new(token_loop::TokenLoop::new(&book.token_loop, lane))),
+        build: build_token_loop,
     },
     Spec {
         codes: &[Code::ForbiddenPhrase],
@@ -190,6 +190,16 @@ fn build_text_call(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Ru
     let (settings, depth_max) = (&book.tool_arguments, book.broken_json.depth_max);
     let watched = settings.text_form && lane.lane.channel == Channel::Content;
     watched.then(|| Box::new(text_call::TextCall::new(settings, depth_max, lane)) as Box<dyn Rule>)
+}
+
+fn build_token_loop(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {
+    let rule = token_loop::TokenLoop::new(&book.token_loop, lane);
+    let rule = if book.broken_json.always {
+        rule.expecting_json()
+    } else {
+        rule
+    };
+    Some(Box::new(rule))
 }
 
 fn build_forbidden_phrase(book: &Rulebook, lane: &LaneContext<'_>) -> Option<Box<dyn Rule>> {

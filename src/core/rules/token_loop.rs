@@ -93,8 +93,16 @@ enum Ending {
 
 impl Ending {
     fn of(context: &LaneContext<'_>) -> Self {
-        let RequestFacts { json, constraint, .. } = context.request;
+        let RequestFacts {
+            json,
+            constraint,
+            prefilled,
+            ..
+        } = context.request;
         match (context.lane.channel, constraint) {
+            // The client's own beginning of the value is not seen here.
+            (_, Constraint::Json) if *prefilled => Self::Never,
+            _ if *prefilled && *json => Self::Never,
             (Channel::Content, Constraint::Json) => Self::AfterJson(Mender::new(JSON_DEPTH_MAX)),
             (Channel::Content, _) if *json => Self::AfterJson(Mender::new(JSON_DEPTH_MAX)),
             (Channel::Content, Constraint::None) => Self::AfterText,
@@ -187,6 +195,15 @@ impl TokenLoop {
             blank: Blank::default(),
             ending: Ending::of(context),
         }
+    }
+
+    /// The lane must be JSON though the request does not say so.
+    #[must_use]
+    pub fn expecting_json(mut self) -> Self {
+        if matches!(self.ending, Ending::AfterText) {
+            self.ending = Ending::AfterJson(Mender::new(JSON_DEPTH_MAX));
+        }
+        self
     }
 
     /// Takes one scalar that starts at byte `at`; gives what it completes.
@@ -298,7 +315,8 @@ impl TokenLoop {
     fn raise(&mut self, offset: u64, found: Endless, raised: &mut Vec<Raised>) {
         self.raised = true;
         self.forget();
-        let end = found.blank && self.ending.allows(found.start);
+        // Inside a fence code is missing, however white space it goes on.
+        let end = found.blank && !self.fence.inside && self.ending.allows(found.start);
         raised.push(Raised {
             sound_to: found.sound_to,
             mend: end.then_some(Mend::End { at: found.start }),

@@ -48,8 +48,21 @@ pub struct ToolArguments {
     first: Option<u8>,
     name: Option<String>,
     offer: Offer,
+    /// The first of the slips that are mended together once the call is whole.
+    slip: Option<Slip>,
     /// A fault was raised that no mend makes good: nothing new can be said of this call.
     over: bool,
+}
+
+/// What a certain mend makes good. There may be hundreds in one call (each line end of a file that is written into a
+/// string), so they are one finding and one mend.
+#[derive(Debug)]
+struct Slip {
+    /// Byte from which on the text differs once it is mended.
+    from: u64,
+    what: String,
+    /// How many there are.
+    count: u32,
 }
 
 impl ToolArguments {
@@ -65,6 +78,7 @@ impl ToolArguments {
             first: None,
             name: None,
             offer: Offer::Unknown,
+            slip: None,
             over: false,
         }
     }
@@ -105,46 +119,81 @@ impl ToolArguments {
         }
     }
 
-    fn impossible(&mut self, at: u64, text: &str, fault: Fault) -> Raised {
+    /// A fault at an impossible byte of `text`: raised at once, or remembered where a mend makes it good.
+    fn impossible(&mut self, at: u64, text: &str, fault: &Fault) -> Option<Raised> {
         // Bytes above 0x7f are only possible inside strings, so a fault is always the first byte of its scalar.
         let scalar = text
             .get((fault.at - at) as usize..)
             .and_then(|rest| rest.chars().next())
             .unwrap_or('\u{fffd}');
         let until = fault.at + scalar.len_utf8() as u64;
-        let span = fault
-            .patch
-            .as_ref()
-            .map_or(fault.at..until, |patch| patch.span.clone());
+        if let (Some(slip), Some(_)) = (&mut self.slip, &fault.patch) {
+            slip.count = slip.count.saturating_add(1);
+            return None;
+        }
         let what = format!(
             "{}: found {scalar:?} at byte {}, {}",
             fault.reason, fault.at, fault.standing
         );
-        self.raise(until, span, &what, fault.patch)
+        let Some(patch) = &fault.patch else {
+            return Some(self.raise(until, fault.at..until, &what, None));
+        };
+        let from = patch.span.start;
+        self.slip = Some(Slip { from, what, count: 1 });
+        None
     }
 
-    /// The call is over at byte `at` and its text is JSON, once `patch` is made. Says what is wrong with it.
-    fn judge(&self, reason: FinishReason) -> Result<(), String> {
+    /// The call is whole, as `mended`. Says what is wrong with it.
+    fn judge(&self, mended: Option<&str>) -> Result<(), String> {
         if self.first != Some(b'{') {
             return Err("they are no object".to_owned());
         }
-        match (&self.offer, &self.text) {
-            (Offer::Tool(tool), Some(text)) if self.schema => {
-                mended(text, self.depth_max, reason).map_or(Ok(()), |whole| tool.check(&whole))
-            }
+        match (&self.offer, mended) {
+            (Offer::Tool(tool), Some(whole)) if self.schema => tool.check(whole),
             _ => Ok(()),
         }
     }
 
+    /// The call ended at byte `at`, and its text is JSON with all mends made; the closers among them begin at `closed`.
+    fn whole(&mut self, at: u64, reason: FinishReason, closed: Option<(u64, String)>) -> Option<Raised> {
+        let text = self.text.take();
+        let mended = text
+            .as_deref()
+            .and_then(|text| mended(text, self.depth_max, reason));
+        if let Err(what) = self.judge(mended.as_deref()) {
+            return Some(self.raise(at, 0..at, &what, None));
+        }
+        let (from, what) = match (self.slip.take(), closed) {
+            (Some(slip), _) if slip.count > 1 => {
+                (slip.from, format!("{}; {} slips in all", slip.what, slip.count))
+            }
+            (Some(slip), _) => (slip.from, slip.what),
+            (None, Some(closed)) => closed,
+            (None, None) => {
+                self.text = text;
+                return None;
+            }
+        };
+        // What stands before the first mend is not changed by the others.
+        let patch = mended.and_then(|whole| {
+            Some(Patch {
+                span: from..at,
+                text: whole.get(from as usize..)?.to_owned(),
+            })
+        });
+        Some(self.raise(at, from..at, &what, patch))
+    }
+
     /// No arguments at all: a tool that takes none is called like this by some servers.
-    fn empty(&mut self, at: u64) -> Option<Raised> {
+    fn empty(&mut self, at: u64, reason: FinishReason) -> Option<Raised> {
         let fits = match &self.offer {
             Offer::Tool(tool) if self.schema => tool.check("{}"),
             // Without a function there is nothing to look at: a call of another type has its own members.
             _ if self.name.is_none() => return None,
             _ => Ok(()),
         };
-        let patch = fits.is_ok().then(|| Patch {
+        // A call that was cut right behind its name may have been about to say anything.
+        let patch = (fits.is_ok() && !reason.is_cut()).then(|| Patch {
             span: 0..at,
             text: "{}".to_owned(),
         });
@@ -177,7 +226,7 @@ impl Rule for ToolArguments {
         let mut next = 0;
         while let Err(fault) = self.mender.feed(at + next as u64, &text.as_bytes()[next..]) {
             next = (fault.at - at) as usize + 1;
-            raised.push(self.impossible(at, text, fault));
+            raised.extend(self.impossible(at, text, &fault));
             if self.over {
                 return;
             }
@@ -190,25 +239,30 @@ impl Rule for ToolArguments {
             return;
         }
         if self.mender.automaton().is_empty() {
-            raised.extend(self.empty(at));
+            raised.extend(self.empty(at, reason));
             return;
         }
-        let standing = self.mender.automaton().standing();
-        let patch = self.mender.end(at, reason);
+        let what = format!("they end {}", self.mender.automaton().standing());
+        // A call is carried out: of one that was cut, nobody knows which arguments were still to come.
+        let closers = if reason.is_cut() {
+            None
+        } else {
+            self.mender.end(at, reason)
+        };
         if !self.mender.automaton().is_complete() {
-            let what = format!("they end {standing}");
             raised.push(self.raise(at, 0..at, &what, None));
             return;
         }
-        match (self.judge(reason), patch) {
-            (Err(what), _) => raised.push(self.raise(at, 0..at, &what, None)),
-            (Ok(()), Some(patch)) => {
-                let (span, what) = (patch.span.clone(), format!("they end {standing}"));
-                raised.push(self.raise(at, span, &what, Some(patch)));
-            }
-            // Text that still comes after this end is one fault more.
-            (Ok(()), None) => self.over = false,
-        }
+        let found = self.whole(at, reason, closers.map(|patch| (patch.span.start, what)));
+        // Text that still comes after a good end is one fault more.
+        self.over = found.is_some();
+        raised.extend(found);
+    }
+
+    /// What is mended at the end, and a comma that may have to go away, wait for it.
+    fn held_from(&self) -> Option<u64> {
+        let slip = self.slip.as_ref().map(|slip| slip.from);
+        slip.or_else(|| self.mender.held_from()).filter(|_| !self.over)
     }
 }
 

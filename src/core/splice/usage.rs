@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 /// Tokens that were thrown away count as the OpenAI API counts those of a prediction that was not used: as completion
 /// tokens, and once more in `completion_tokens_details.rejected_prediction_tokens`.
 pub(super) fn add(chunk: &mut Chunk, spent: Spent) {
-    let Some(mut usage) = chunk
-        .members()
-        .read_as::<Map<String, Value>>("usage")
-        .filter(|_| spent != Spent::default())
-    else {
+    if spent == Spent::default() {
+        return;
+    }
+    add_native(chunk, spent);
+    let Some(mut usage) = chunk.members().read_as::<Map<String, Value>>("usage") else {
         return;
     };
     let completion = change(&mut usage, "completion_tokens", |tokens| {
@@ -35,6 +35,21 @@ pub(super) fn add(chunk: &mut Chunk, spent: Spent) {
         reject(&mut usage, spent.discarded);
     }
     chunk.set("usage", &Value::Object(usage));
+}
+
+/// llama-server's own format has the two figures at the top of its last object.
+fn add_native(chunk: &mut Chunk, spent: Spent) {
+    if chunk.members().get("stop") != Some("true") {
+        return;
+    }
+    let figure = |chunk: &Chunk, name: &str| chunk.members().read_as::<u64>(name);
+    if let Some(tokens) = figure(chunk, "tokens_predicted") {
+        let all = tokens.saturating_add(spent.kept).saturating_add(spent.discarded);
+        chunk.set("tokens_predicted", &all.into());
+    }
+    if let Some(tokens) = figure(chunk, "tokens_evaluated") {
+        chunk.set("tokens_evaluated", &tokens.saturating_sub(spent.prefilled).into());
+    }
 }
 
 /// Counts tokens as rejected.

@@ -339,7 +339,7 @@ impl GuardedBody {
                 self.upstream = Some(*body);
                 self.last_bytes = now;
                 self.registered = None;
-                self.relay_step(|relay| relay.on_answer(clock));
+                self.relay_step(|relay| relay.on_answer(now, clock));
             }
             Hidden::Scouted => self.relay_step(|relay| relay.replan(now)),
             Hidden::Refused(why) => self.relay_step(|relay| relay.on_refused(now, &why)),

@@ -70,7 +70,7 @@ fn flags_of_every_flavour() {
 llama-server: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"continue_final_message":true,"add_generation_prompt":false}
 llama-server-old: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"chat_template_kwargs":{"enable_thinking":false}}
 vllm: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"continue_final_message":true,"add_generation_prompt":false}
-sglang: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"continue_final_message":true}
+sglang: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"continue_final_message":true,"chat_template_kwargs":{"enable_thinking":false}}
 ollama: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}]}
 tabbyapi: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}],"continue_final_message":true,"add_generation_prompt":false}
 lm-studio: {"messages":[{"role":"user","content":"Say it."},{"role":"assistant","content":"It"}]}

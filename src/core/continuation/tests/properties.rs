@@ -84,8 +84,14 @@ prop_compose! {
                 content: beginning(&content, content_out),
                 reasoning: beginning(&reasoning, reasoning_out),
                 tokens,
+                thoughts: 0,
             },
-            sound: Draft { content, reasoning, tokens },
+            sound: Draft {
+                content,
+                reasoning,
+                tokens,
+                thoughts: 0,
+            },
             call_released: false,
             fault,
             correction: corrected.then(|| CORRECTION.to_owned()),
@@ -156,7 +162,10 @@ proptest! {
         let (was, mut before) = taken_apart(&case.body);
         let (is, mut after) = taken_apart(&case.body());
         prop_assert_eq!(was, is);
-        let own = before.pop_if(|last| role(last) == "assistant").map(|last| text(&last)).unwrap_or_default();
+        let continues = matches!(case.capabilities.prefill, Prefill::Trailing | Prefill::No)
+            || case.capabilities.flavour == Flavour::LlamaServer
+            || case.body.contains("continue_final_message");
+        let own = before.pop_if(|last| continues && role(last) == "assistant").map(|last| text(&last)).unwrap_or_default();
         let prefill = after.pop().unwrap();
         prop_assert_eq!(before, after);
         prop_assert_eq!(role(&prefill), "assistant");

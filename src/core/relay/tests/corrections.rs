@@ -8,11 +8,21 @@ use crate::incident::CorrectionEnd;
 use proptest::prelude::*;
 use serde_json::Value;
 
-const REQUEST: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Go on."}]}"#;
+pub(super) const REQUEST: &str =
+    r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Go on."}]}"#;
 
-fn correcting(request: &str, flavour: Flavour, corrections_max: u32) -> Relay {
+pub(super) fn correcting(request: &str, flavour: Flavour, corrections_max: u32) -> Relay {
+    correcting_by(rulebook(), request, flavour, corrections_max)
+}
+
+pub(super) fn correcting_by(
+    rulebook: Rulebook,
+    request: &str,
+    flavour: Flavour,
+    corrections_max: u32,
+) -> Relay {
     let guard = Guard {
-        rulebook: Arc::new(rulebook()),
+        rulebook: Arc::new(rulebook),
         corrections: Corrections {
             corrections_max,
             ..Corrections::default()
@@ -27,41 +37,41 @@ fn correcting(request: &str, flavour: Flavour, corrections_max: u32) -> Relay {
 }
 
 /// A chunk as a server with its own id writes it.
-fn chunk(attempt: usize, delta: &Value, finish: &Value) -> String {
+pub(super) fn chunk(attempt: usize, delta: &Value, finish: &Value) -> String {
     let frame = json!({"id":format!("chatcmpl-{attempt}"),"object":"chat.completion.chunk","created":attempt,"model":"m",
         "choices":[{"index":0,"delta":delta,"finish_reason":finish}]});
     format!("data: {frame}\n\n")
 }
 
-fn role(attempt: usize) -> String {
+pub(super) fn role(attempt: usize) -> String {
     chunk(attempt, &json!({"role":"assistant","content":null}), &Value::Null)
 }
 
-fn say(attempt: usize, text: &str) -> String {
+pub(super) fn say(attempt: usize, text: &str) -> String {
     chunk(attempt, &json!({"content":text}), &Value::Null)
 }
 
-fn think(attempt: usize, text: &str) -> String {
+pub(super) fn think(attempt: usize, text: &str) -> String {
     chunk(attempt, &json!({"reasoning_content":text}), &Value::Null)
 }
 
-fn over(attempt: usize) -> String {
+pub(super) fn over(attempt: usize) -> String {
     chunk(attempt, &json!({}), &json!("stop")) + "data: [DONE]\n\n"
 }
 
 /// What a client makes of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Seen {
-    content: String,
-    reasoning: String,
-    ids: Vec<String>,
-    roles: usize,
-    finishes: usize,
-    done: usize,
-    errors: Vec<String>,
+pub(super) struct Seen {
+    pub(super) content: String,
+    pub(super) reasoning: String,
+    pub(super) ids: Vec<String>,
+    pub(super) roles: usize,
+    pub(super) finishes: usize,
+    pub(super) done: usize,
+    pub(super) errors: Vec<String>,
 }
 
-fn seen(bytes: &[u8]) -> Seen {
+pub(super) fn seen(bytes: &[u8]) -> Seen {
     let mut seen = Seen::default();
     for line in std::str::from_utf8(bytes).unwrap().lines() {
         let Some(data) = line.strip_prefix("data: ") else {
@@ -95,7 +105,7 @@ fn seen(bytes: &[u8]) -> Seen {
     seen
 }
 
-fn drain(relay: &mut Relay, out: &mut Vec<u8>) {
+pub(super) fn drain(relay: &mut Relay, out: &mut Vec<u8>) {
     while let Some(bytes) = relay.take_output() {
         out.extend_from_slice(&bytes);
     }
@@ -111,14 +121,14 @@ fn attempts(relay: &mut Relay, streams: &[String]) -> (Vec<u8>, Vec<Value>) {
         drain(relay, &mut out);
         if let Some(ask) = relay.take_ask() {
             asks.push(serde_json::from_slice(&ask.body).unwrap());
-            relay.on_answer(None);
+            relay.on_answer(now, None);
         }
     }
     drain(relay, &mut out);
     (out, asks)
 }
 
-const LOOP: &str = "The same sentence again and again, it never ends. ";
+pub(super) const LOOP: &str = "The same sentence again and again, it never ends. ";
 
 #[test]
 fn a_loop_is_resumed_from_its_first_period() {
@@ -386,7 +396,7 @@ proptest! {
             relay.on_end(now, &UpstreamEnd::Eof);
             ask = relay.take_ask().map(|ask| serde_json::from_slice(&ask.body).unwrap());
             if ask.is_some() {
-                relay.on_answer(None);
+                relay.on_answer(now, None);
             }
         }
         drain(&mut relay, &mut out);

@@ -110,7 +110,7 @@ fn certain_mends_are_offered() {
         ),
         (
             r#"{"query": "a", "tags": [1, "b""#,
-            CUT,
+            FINISHED,
             r#"{"query": "a", "tags": [1, "b"]}"#,
             r#"the arguments of "search": they end after an element of an array, 2 brackets deep"#,
         ),
@@ -129,9 +129,50 @@ fn certain_mends_are_offered() {
 }
 
 #[test]
+fn slips_without_number_are_one_finding_and_one_mend() {
+    let line = "a line\n";
+    let text = format!("{{\"query\": \"{}\", }}", line.repeat(500));
+    let pieces: Vec<&str> = text.split_inclusive('\n').collect();
+    let (raised, mended) = run(
+        rule(Settings::default(), &search()),
+        Some("search"),
+        &pieces,
+        FINISHED,
+    );
+    assert_eq!(raised.len(), 1);
+    assert!(
+        raised[0].detail.ends_with("; 501 slips in all"),
+        "{}",
+        raised[0].detail
+    );
+    let value: Value = serde_json::from_str(&mended).unwrap();
+    assert_eq!(value["query"], line.repeat(500));
+    // They wait from the first one on.
+    let mut rule = rule(Settings::default(), &search());
+    rule.feed(0, "{\"query\": \"a\nb", &mut Vec::new());
+    assert_eq!(rule.held_from(), Some(12));
+}
+
+#[test]
+fn a_call_that_was_cut_behind_its_name_is_not_filled_in() {
+    let (raised, _) = run(rule(Settings::default(), &search()), Some("now"), &[""], CUT);
+    assert_eq!((raised.len(), raised[0].mend.is_none()), (1, true));
+}
+
+#[test]
 fn what_would_guess_is_not_mended() {
     for (arguments, end, detail) in [
         (r#"{"query": "a"#, CUT, "they end inside a string, 1 bracket deep"),
+        (
+            r#"{"query": "a", "tags": [1, "b""#,
+            CUT,
+            "they end after an element of an array, 2 brackets deep",
+        ),
+        (
+            r#"{"query": "a","#,
+            CUT,
+            "they end after a comma in an object, 1 bracket deep",
+        ),
         (
             r#"{"query": "a", "limit": 3"#,
             CUT,

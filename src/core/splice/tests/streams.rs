@@ -140,7 +140,7 @@ fn a_completion_in_llama_servers_own_format() {
 
     data: {"index":0,"content":" of","tokens":[294],"stop":false,"id_slot":-1,"tokens_predicted":2,"tokens_evaluated":3}
 
-    data: {"index":0,"content":"","tokens":[],"id_slot":3,"stop":true,"model":"m","tokens_predicted":2,"tokens_evaluated":3,"stop_type":"limit","timings":{"cache_n":1}}
+    data: {"index":0,"content":"","tokens":[],"id_slot":3,"stop":true,"model":"m","tokens_predicted":9,"tokens_evaluated":0,"stop_type":"limit","timings":{"cache_n":1}}
     "#);
 }
 

@@ -1,0 +1,416 @@
+//! Hidden requests at the edges: events that are cut in two, errors that quote what is hidden, plans that turn out wrong.
+
+use super::corrections::*;
+use super::*;
+use crate::capabilities::Flavour;
+use crate::continuation::Plan;
+use crate::rule::Action;
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn feed(relay: &mut Relay, text: &str) {
+    relay.on_bytes(Instant::now(), Bytes::copy_from_slice(text.as_bytes()));
+}
+
+fn taken(relay: &mut Relay) -> String {
+    let mut out = Vec::new();
+    drain(relay, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn lose(relay: &mut Relay) {
+    relay.on_end(Instant::now(), &UpstreamEnd::Eof);
+}
+
+/// The hidden request, and that its answer begins.
+fn answered(relay: &mut Relay) -> (Plan, Value) {
+    let ask = relay.take_ask().expect("a hidden request");
+    relay.on_answer(Instant::now(), None);
+    (ask.plan, serde_json::from_slice(&ask.body).unwrap())
+}
+
+fn prefill(ask: &Value) -> &str {
+    let last = ask["messages"].as_array().unwrap().last().unwrap();
+    let content = last["content"].as_str().unwrap_or_default();
+    if last["role"] == "assistant" { content } else { "" }
+}
+
+fn looped(attempt: usize, times: usize) -> String {
+    let words = LOOP.repeat(times);
+    let words = words
+        .split_inclusive(' ')
+        .map(|word| format!(" {}", word.trim_end()));
+    words.map(|word| say(attempt, &word)).collect()
+}
+
+/// What is left of an event that broke off is never glued to what Aegis writes.
+#[test]
+fn an_answer_may_break_off_at_any_byte() {
+    let whole = "Hello there, friend.";
+    let (told, torn) = (role(1) + &say(1, "Hello"), say(1, " there,"));
+    for cut in 0..=torn.len() {
+        let mut relay = correcting(REQUEST, Flavour::LlamaServer, 2);
+        feed(&mut relay, &(told.clone() + &torn[..cut]));
+        lose(&mut relay);
+        relay.on_waiting();
+        let (_, ask) = answered(&mut relay);
+        let rest = whole.strip_prefix(prefill(&ask)).unwrap();
+        feed(&mut relay, &(role(2) + &say(2, rest) + &over(2)));
+        lose(&mut relay);
+        let out = taken(&mut relay);
+        let seen = seen(out.as_bytes());
+        assert_eq!(
+            (seen.content.as_str(), seen.finishes, seen.done),
+            (whole, 1, 1),
+            "cut at {cut}: {out}"
+        );
+        assert!(!out.contains("\n:\n:"), "{out}");
+    }
+    // Where nothing is asked again, the error is an event of its own.
+    for tail in ["da", ":", "data: {\"x", torn.trim_end()] {
+        let mut relay = correcting(REQUEST, Flavour::LlamaServer, 0);
+        feed(&mut relay, &(told.clone() + tail));
+        lose(&mut relay);
+        assert_eq!(
+            seen(taken(&mut relay).as_bytes()).errors,
+            ["A204_upstream_lost"],
+            "{tail}"
+        );
+    }
+}
+
+const QUOTING: &str = "{\"message\":\"cannot parse [Note: a first attempt\",\"code\":400}";
+
+/// Servers quote the request in their errors.
+#[test]
+fn errors_that_quote_a_hidden_turn_stay_inside() {
+    let events = [
+        format!("error: {QUOTING}\n\n"),
+        format!("data: {{\"error\":{QUOTING}}}\n\n"),
+    ];
+    for (event, enabled) in events.iter().flat_map(|event| [(event, true), (event, false)]) {
+        let mut book = rulebook();
+        let policy = book.policy(Code::UpstreamLost);
+        book.set(Code::UpstreamLost, CodePolicy { enabled, ..policy });
+        let mut relay = correcting_by(book, REQUEST, Flavour::LlamaServer, 1);
+        feed(&mut relay, &(role(1) + &looped(1, 8)));
+        let (_, ask) = answered(&mut relay);
+        assert!(ask.to_string().contains("[Note: a first attempt"));
+        feed(&mut relay, &(role(2) + event));
+        lose(&mut relay);
+        let out = taken(&mut relay);
+        assert!(!out.contains("first attempt"), "{event}: {out}");
+        let incidents = format!("{:?}", relay.take_incidents());
+        assert!(!incidents.contains("cannot parse"), "{incidents}");
+        assert!(
+            seen(out.as_bytes()).errors == ["A204_upstream_lost"] || !enabled,
+            "{out}"
+        );
+        assert_eq!(
+            relay.end(),
+            Some(if enabled { End::Clean } else { End::Broken })
+        );
+    }
+}
+
+/// A thought behind the beginning of the content: the server has put that inside the thought, or lost it.
+#[test]
+fn an_upstream_that_thinks_behind_a_prefill_is_asked_in_another_way() {
+    let mut relay = correcting(REQUEST, Flavour::Vllm, 2);
+    feed(&mut relay, &(role(1) + &think(1, "Hm.") + &say(1, "It ran")));
+    lose(&mut relay);
+    assert_eq!(answered(&mut relay).0, Plan::Resume);
+    feed(&mut relay, &(role(2) + &think(2, " a cat.")));
+    assert!(relay.is_asking(), "what it says is no part of the answer");
+    let (plan, ask) = answered(&mut relay);
+    assert_eq!((plan, prefill(&ask)), (Plan::Append, ""));
+    feed(
+        &mut relay,
+        &(role(3) + &think(3, "Let me see.") + &say(3, " a dog.") + &over(3)),
+    );
+    lose(&mut relay);
+    let seen = seen(taken(&mut relay).as_bytes());
+    assert_eq!(
+        (seen.content.as_str(), seen.reasoning.as_str()),
+        ("It ran a dog.", "Hm.")
+    );
+    assert_eq!((seen.ids.len(), seen.finishes, seen.done), (1, 1, 1));
+    assert_eq!(relay.take_incidents().len(), 1);
+}
+
+#[test]
+fn what_can_be_mended_is_mended_though_a_loop_was_corrected() {
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 2);
+    feed(&mut relay, &(role(1) + &looped(1, 8)));
+    answered(&mut relay);
+    feed(
+        &mut relay,
+        &(role(2) + &say(2, " Done.") + &say(2, &" ".repeat(700))),
+    );
+    let seen = seen(taken(&mut relay).as_bytes());
+    assert_eq!(
+        (seen.finishes, seen.done, seen.errors.len()),
+        (1, 1, 0),
+        "{seen:?}"
+    );
+    assert!(seen.content.ends_with(" Done."));
+    let decisions: Vec<_> = relay.take_incidents().iter().map(|i| i.decision).collect();
+    assert_eq!(decisions, [Decision::Correct, Decision::Repair]);
+}
+
+#[test]
+fn a_loop_in_another_lane_is_corrected_too() {
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 3);
+    let thoughts = LOOP.repeat(8);
+    let thoughts = thoughts
+        .split_inclusive(' ')
+        .map(|word| think(1, &format!(" {}", word.trim_end())));
+    feed(&mut relay, &(role(1) + &thoughts.collect::<String>()));
+    answered(&mut relay);
+    feed(&mut relay, &(role(2) + &looped(2, 8)));
+    answered(&mut relay);
+    feed(&mut relay, &(role(3) + &looped(3, 8)));
+    assert_eq!(seen(taken(&mut relay).as_bytes()).errors, ["A201_token_loop"]);
+}
+
+/// Closers of a choice that Aegis cannot speak for.
+#[test]
+fn closers_never_go_to_another_choice() {
+    let request = RequestFacts {
+        stream: true,
+        choices: 2,
+        json: true,
+        ..RequestFacts::default()
+    };
+    let mut relay = Relay::new(guard(Policy::default()), Dialect::Chat, Arc::new(request), None);
+    let delta = |choice: u32, delta: &Value, finish: &Value| {
+        format!(
+            "data: {}\n\n",
+            json!({"id":"x","choices":[{"index":choice,"delta":delta,"finish_reason":finish}]})
+        )
+    };
+    feed(
+        &mut relay,
+        &delta(0, &json!({"content":"{\"x\":\"hel"}), &Value::Null),
+    );
+    feed(
+        &mut relay,
+        &delta(1, &json!({"content":"{\"a\":\"b\""}), &Value::Null),
+    );
+    feed(&mut relay, &delta(0, &json!({"content":"lo"}), &Value::Null));
+    feed(&mut relay, &delta(1, &json!({}), &json!("length")));
+    let out = taken(&mut relay);
+    assert!(!out.contains("\"content\":\"}\""), "{out}");
+    assert!(
+        relay
+            .take_incidents()
+            .iter()
+            .all(|i| i.decision != Decision::Repair)
+    );
+}
+
+/// A corrected request that dies before it said a word is made again with its correction.
+#[test]
+fn a_correction_outlives_a_request_that_was_not_heard() {
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 3);
+    feed(&mut relay, &(role(1) + &looped(1, 8)));
+    let (_, first) = answered(&mut relay);
+    feed(&mut relay, &role(2));
+    lose(&mut relay);
+    let (_, second) = answered(&mut relay);
+    assert_eq!(first, second);
+    feed(&mut relay, &(role(3) + &say(3, " And")));
+    lose(&mut relay);
+    let (_, third) = answered(&mut relay);
+    assert!(!third.to_string().contains("Note:"), "the answer to it was heard");
+}
+
+#[test]
+fn white_space_does_not_wait_for_ever() {
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 2);
+    let now = Instant::now();
+    relay.on_bytes(now, Bytes::from(role(1) + &say(1, "end.\n")));
+    assert_eq!(seen(taken(&mut relay).as_bytes()).content, "");
+    let deadline = relay.deadline().unwrap();
+    relay.on_time(deadline);
+    assert_eq!(seen(taken(&mut relay).as_bytes()).content, "end.\n");
+    assert!(relay.take_incidents().is_empty());
+    // What is held for a reason is held on.
+    relay.on_bytes(deadline, Bytes::from(say(1, "launch")));
+    relay.on_bytes(deadline, Bytes::from(say(1, " code")));
+    assert!(!taken(&mut relay).contains("launch"));
+}
+
+/// An error that blames the request passes, without the text that will never be whole.
+#[test]
+fn a_fault_of_the_request_passes_behind_white_space() {
+    let error = "data: {\"error\":{\"message\":\"too long\",\"code\":400}}\n\n";
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 2);
+    feed(&mut relay, &(role(1) + &say(1, "Good morn ") + error));
+    assert!(!relay.is_asking());
+    lose(&mut relay);
+    let out = taken(&mut relay);
+    assert!(out.contains("Good morn ") && out.ends_with(error), "{out}");
+    assert!(relay.take_incidents().is_empty());
+}
+
+/// One answer with random faults.
+#[derive(Debug, Clone)]
+struct Faulty {
+    words: Vec<String>,
+    /// What each attempt does after its words: loop, say a forbidden phrase, or break off. The one after the last ends.
+    faults: Vec<Fault>,
+    flavour: Flavour,
+    echo: bool,
+    corrections_max: u32,
+    cuts: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Loop,
+    Phrase,
+    Drop,
+}
+
+fn faulty() -> impl Strategy<Value = Faulty> {
+    (
+        prop::collection::vec(" [a-k]{1,6}[.,]?", 1..12),
+        prop::collection::vec(
+            prop::sample::select(vec![Fault::Loop, Fault::Phrase, Fault::Drop]),
+            0..4,
+        ),
+        prop::sample::select(vec![
+            Flavour::LlamaServer,
+            Flavour::Vllm,
+            Flavour::LmStudio,
+            Flavour::None,
+        ]),
+        any::<bool>(),
+        0u32..4,
+        prop::collection::vec(any::<usize>(), 0..10),
+    )
+        .prop_map(|(words, faults, flavour, echo, corrections_max, cuts)| Faulty {
+            words,
+            faults,
+            flavour,
+            echo,
+            corrections_max,
+            cuts,
+        })
+}
+
+impl Faulty {
+    fn relay(&self) -> Relay {
+        let request = REQUEST.replace(
+            r#""stream":true"#,
+            r#""stream":true,"stream_options":{"include_usage":true}"#,
+        );
+        let mut book = rulebook();
+        let policy = book.policy(Code::ForbiddenPhrase);
+        book.set(
+            Code::ForbiddenPhrase,
+            CodePolicy {
+                severity: Severity::Minor,
+                action: Action::Correct,
+                ..policy
+            },
+        );
+        correcting_by(book, &request, self.flavour, self.corrections_max)
+    }
+
+    /// The bytes of an attempt, and whether it ends its answer.
+    fn stream(&self, attempt: usize, ask: Option<&Value>) -> (String, bool) {
+        let mut stream = role(attempt);
+        let asked = ask.map(prefill).unwrap_or_default();
+        if self.echo && !asked.is_empty() && matches!(self.flavour, Flavour::LmStudio) {
+            stream += &say(attempt, asked);
+        }
+        stream.extend(
+            self.words
+                .iter()
+                .map(|word| say(attempt, &format!("{word}{attempt}"))),
+        );
+        match self.faults.get(attempt - 1) {
+            Some(Fault::Loop) => (stream + &looped(attempt, 12), false),
+            Some(Fault::Phrase) => (stream + &say(attempt, " launch") + &say(attempt, " code"), false),
+            Some(Fault::Drop) => (stream, false),
+            None => {
+                let usage = json!({"id":format!("chatcmpl-{attempt}"),"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14}});
+                let end = chunk(attempt, &json!({}), &json!("stop"))
+                    + &format!("data: {usage}\n\ndata: [DONE]\n\n");
+                (stream + &end, true)
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever goes wrong, and however often: what the first attempt says arrives as it was sent, nothing comes twice,
+    /// the answer ends once, and nothing of what is hidden shows.
+    #[test]
+    fn a_faulty_answer_is_one_answer_or_one_error(case in faulty()) {
+        let mut relay = case.relay();
+        let now = Instant::now();
+        let (mut out, mut ask): (Vec<u8>, Option<Value>) = (Vec::new(), None);
+        let mut first = None;
+        let mut asks = 0;
+        for attempt in 1.. {
+            let (stream, _) = case.stream(attempt, ask.as_ref());
+            let bytes = stream.as_bytes();
+            let mut cuts: Vec<usize> = case.cuts.iter().map(|c| c % (bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut start = 0;
+            for end in cuts.into_iter().chain([bytes.len()]) {
+                relay.on_bytes(now, Bytes::copy_from_slice(&bytes[start..end]));
+                drain(&mut relay, &mut out);
+                start = end;
+            }
+            relay.on_end(now, &UpstreamEnd::Eof);
+            drain(&mut relay, &mut out);
+            first.get_or_insert((stream, out.clone()));
+            let Some(next) = relay.take_ask() else { break };
+            asks += 1;
+            ask = Some(serde_json::from_slice(&next.body).unwrap());
+            relay.on_answer(now, None);
+        }
+        let (stream, released) = first.unwrap();
+        // Invariant 1: until something is done about it, the bytes are the upstream's.
+        let passed = memchr::memmem::find(&released, b"data: {\"error\"").unwrap_or(released.len());
+        prop_assert!(stream.as_bytes().starts_with(&released[..passed]));
+        let text = String::from_utf8(out.clone()).unwrap();
+        // Invariant 10.
+        for hidden in ["Note:", "broken off", "launch code"] {
+            prop_assert!(!text.contains(hidden), "{text}");
+        }
+        let seen = seen(&out);
+        prop_assert!(asks <= case.corrections_max);
+        // Invariants 5 and 6.
+        prop_assert!(seen.ids.len() <= 1 && seen.roles <= 1, "{seen:?}");
+        prop_assert_eq!(relay.end(), Some(End::Clean));
+        prop_assert_eq!(seen.done, 1);
+        prop_assert_eq!((seen.finishes, seen.errors.len()), if seen.errors.is_empty() { (1, 0) } else { (0, 1) });
+        prop_assert_eq!(text.matches("\"usage\":{").count(), seen.finishes);
+        if seen.errors.is_empty() {
+            let ends = case.words.iter().map(|word| format!("{word}{}", asks + 1)).collect::<String>();
+            prop_assert!(seen.content.ends_with(&ends), "{seen:?}");
+            let begins = ask.as_ref().map(prefill).unwrap_or_default();
+            if !begins.is_empty() {
+                let middle = seen.content.strip_prefix(begins).and_then(|rest| rest.strip_suffix(ends.as_str()));
+                prop_assert_eq!(middle.map(str::trim), Some(""), "{:?}", seen);
+            }
+        } else {
+            prop_assert!(text.ends_with("\n\ndata: [DONE]\n\n"));
+            // A second loop is critical.
+            let loops = case.faults.iter().filter(|fault| matches!(fault, Fault::Loop)).count();
+            prop_assert!(asks == case.corrections_max || loops > 1);
+        }
+        let incidents = relay.take_incidents();
+        let corrected = incidents.iter().filter(|i| i.decision == Decision::Correct).count() as u32;
+        let cut = incidents.iter().filter(|i| i.decision == Decision::Cut).count();
+        prop_assert_eq!(corrected, asks, "{:?}", incidents);
+        prop_assert_eq!(cut, seen.errors.len());
+    }
+}
