@@ -106,16 +106,23 @@ pub(crate) async fn detect(
             Ok(found(capabilities, by))
         }
         // Their flags do not depend on the model.
-        Flavour::Vllm | Flavour::Sglang | Flavour::Tabbyapi => Ok(found(usual, "true of this flavour")),
-        // Theirs depends on the model's template, so the model is asked.
-        Flavour::Ollama | Flavour::LmStudio => {
-            let (capabilities, by) = continued(usual, false, &continuation(ask, model, false).await?)?;
+        Flavour::Vllm | Flavour::Sglang => Ok(found(usual, "true of this flavour")),
+        // Theirs depends on the build (TabbyAPI took the flags before it heeded them) or on the model's template, so the
+        // model is asked.
+        Flavour::Tabbyapi | Flavour::Ollama | Flavour::LmStudio => {
+            let way = usual.prefill;
+            let (capabilities, by) = continued(usual, way, false, &continuation(ask, model, way).await?)?;
             Ok(found(capabilities, by))
         }
         Flavour::None => {
             let known = flags(ask, model).await? == Flags::Known;
-            let continuation = continuation(ask, model, known).await?;
-            let (capabilities, by) = continued(usual, known, &continuation)?;
+            let way = if known {
+                Prefill::BothFlags
+            } else {
+                Prefill::Trailing
+            };
+            let continuation = continuation(ask, model, way).await?;
+            let (capabilities, by) = continued(usual, way, known, &continuation)?;
             Ok(found(capabilities, by))
         }
     }
@@ -133,9 +140,10 @@ async fn flags(ask: &Inquiry<'_>, model: Option<&str>) -> Result<Flags, Undetect
 async fn continuation(
     ask: &Inquiry<'_>,
     model: Option<&str>,
-    flags: bool,
+    way: Prefill,
 ) -> Result<Continuation, Undetected> {
-    let reply = ask.post(CHAT, continuation_request(model, flags), PROBE).await?;
+    let request = continuation_request(model, way == Prefill::BothFlags);
+    let reply = ask.post(CHAT, request, PROBE).await?;
     Ok(read_continuation(&reply))
 }
 
@@ -162,9 +170,10 @@ fn llama_server(flags: Flags) -> Result<(Capabilities, &'static str), Undetected
     }
 }
 
-/// What the second probe adds to what is usual.
+/// What the second probe, which went out that `way`, adds to what is usual.
 fn continued(
     usual: Capabilities,
+    way: Prefill,
     flags_known: bool,
     continuation: &Continuation,
 ) -> Result<(Capabilities, &'static str), Undetected> {
@@ -172,11 +181,6 @@ fn continued(
         prefill,
         echoes,
         ..usual
-    };
-    let way = if flags_known {
-        Prefill::BothFlags
-    } else {
-        Prefill::Trailing
     };
     Ok(match continuation {
         Continuation::Continues => (with(way, false), "a probe went on inside the begun word"),
@@ -223,28 +227,37 @@ mod tests {
 
     #[test]
     fn only_what_continued_is_taken_to_continue() {
-        let of = |flags_known, continuation| {
-            continued(Flavour::None.into(), flags_known, &continuation).map(|(c, _)| (c.prefill, c.echoes))
-        };
         use Continuation as C;
-        for (flags_known, continuation, expected) in [
-            (false, C::Continues, (Prefill::Trailing, false)),
-            (false, C::Echoes, (Prefill::Trailing, true)),
-            (false, C::Restarts, (Prefill::No, false)),
-            (false, C::Nothing, (Prefill::No, false)),
-            (false, C::Refused(String::new()), (Prefill::No, false)),
-            (true, C::Continues, (Prefill::BothFlags, false)),
-            (true, C::Restarts, (Prefill::BothFlags, true)),
-            (true, C::Refused(String::new()), (Prefill::No, false)),
+        use Prefill::{BothFlags, No, Trailing};
+        let of = |way, flags_known, continuation| {
+            continued(Flavour::None.into(), way, flags_known, &continuation)
+                .map(|(c, _)| (c.prefill, c.echoes))
+        };
+        for (way, flags_known, continuation, expected) in [
+            (Trailing, false, C::Continues, (Trailing, false)),
+            (Trailing, false, C::Echoes, (Trailing, true)),
+            (Trailing, false, C::Restarts, (No, false)),
+            (Trailing, false, C::Nothing, (No, false)),
+            (Trailing, false, C::Refused(String::new()), (No, false)),
+            (BothFlags, true, C::Continues, (BothFlags, false)),
+            (BothFlags, true, C::Restarts, (BothFlags, true)),
+            (BothFlags, true, C::Refused(String::new()), (No, false)),
+            // As TabbyAPI is asked.
+            (BothFlags, false, C::Continues, (BothFlags, false)),
+            (BothFlags, false, C::Echoes, (BothFlags, true)),
+            (BothFlags, false, C::Restarts, (No, false)),
+            (BothFlags, false, C::Nothing, (No, false)),
         ] {
             assert_eq!(
-                of(flags_known, continuation.clone()),
+                of(way, flags_known, continuation.clone()),
                 Ok(expected),
-                "{continuation:?}"
+                "{way:?} {continuation:?}"
             );
         }
-        assert!(of(false, C::Unclear("503".into())).is_err());
-        let ollama = continued(Flavour::Ollama.into(), false, &C::Restarts).unwrap().0;
+        assert!(of(Trailing, false, C::Unclear("503".into())).is_err());
+        let ollama = continued(Flavour::Ollama.into(), Trailing, false, &C::Restarts)
+            .unwrap()
+            .0;
         assert_eq!((ollama.flavour, ollama.prefill), (Flavour::Ollama, Prefill::No));
     }
 }

@@ -128,6 +128,25 @@ async fn an_unknown_server_is_probed_as_a_stream() {
     assert_eq!(asked.load(SeqCst), 6, "four pages, two probes");
 }
 
+#[tokio::test]
+async fn an_older_tabbyapi_that_ignores_the_flags_is_not_taken_to_continue() {
+    let (base, asked) = server(|path, body| match path {
+        "/v1/models" => (200, r#"{"data":[{"id":"m","owned_by":"tabbyAPI"}]}"#),
+        _ if body.contains("continue_final_message") => (
+            200,
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one, two\"},\"finish_reason\":\"length\"}]}\n\n",
+        ),
+        _ => (500, "the flags were not sent"),
+    })
+    .await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(&client(&base), None, Some("m"));
+    back(&scout).await;
+    let known = known.get().map(|known| (known.flavour, known.prefill));
+    assert_eq!(known, Some((Flavour::Tabbyapi, Prefill::No)));
+    assert_eq!(asked.load(SeqCst), 2, "one list, one probe");
+}
+
 #[test]
 fn a_failure_is_repeated_after_a_pause() {
     let mut models = Models::default();
