@@ -115,7 +115,16 @@ pub(crate) async fn detect(
             Ok(found(capabilities, by))
         }
         Flavour::None => {
-            let known = flags(ask, model).await? == Flags::Known;
+            let flags = flags(ask, model).await?;
+            // A router lists its own name, and passes on the words of the server behind it.
+            if matches!(flags, Flags::LlamaServer | Flags::LlamaServerOld) {
+                let (capabilities, by) = llama_server(flags)?;
+                return Ok(Found {
+                    told_by: "the chat endpoint refuses in llama-server's words".to_owned(),
+                    ..found(capabilities, by)
+                });
+            }
+            let known = flags == Flags::Known;
             let way = if known {
                 Prefill::BothFlags
             } else {
@@ -150,11 +159,11 @@ async fn continuation(
 /// llama-server shows all of it in how it refuses the first probe.
 fn llama_server(flags: Flags) -> Result<(Capabilities, &'static str), Undetected> {
     match flags {
-        Flags::Known => Ok((
+        Flags::LlamaServer | Flags::Known => Ok((
             Flavour::LlamaServer.into(),
             "it refused contradicting flags, so it knows continue_final_message",
         )),
-        Flags::TrailingOnly => Ok((
+        Flags::LlamaServerOld => Ok((
             Flavour::LlamaServerOld.into(),
             "it refused two trailing assistant messages, and does not know continue_final_message",
         )),
@@ -210,12 +219,11 @@ mod tests {
     #[test]
     fn llama_server_old_and_new() {
         let prefill = |flags| llama_server(flags).map(|(c, _)| (c.flavour, c.prefill));
+        for new in [Flags::LlamaServer, Flags::Known] {
+            assert_eq!(prefill(new), Ok((Flavour::LlamaServer, Prefill::BothFlags)));
+        }
         assert_eq!(
-            prefill(Flags::Known),
-            Ok((Flavour::LlamaServer, Prefill::BothFlags))
-        );
-        assert_eq!(
-            prefill(Flags::TrailingOnly),
+            prefill(Flags::LlamaServerOld),
             Ok((Flavour::LlamaServerOld, Prefill::Trailing))
         );
         assert_eq!(prefill(Flags::Taken), Ok((Flavour::LlamaServerOld, Prefill::No)));

@@ -35,8 +35,10 @@ const OF_TEMPLATE: &[&str] = &["template", "jinja", "role", "roles", "alternate"
 pub(crate) enum Flags {
     /// The server knows `continue_final_message` and `add_generation_prompt`.
     Known,
-    /// It continues a trailing assistant message, and does not know the flags.
-    TrailingOnly,
+    /// The same, in llama-server's words.
+    LlamaServer,
+    /// It continues a trailing assistant message, and does not know the flags: the words of an older llama-server.
+    LlamaServerOld,
     /// It took the request, so it neither knows the flags nor minds two trailing assistant messages. At most its template
     /// minded them, and that is only asked when the server has nothing to say.
     Taken,
@@ -95,11 +97,15 @@ pub(crate) fn read_flags(reply: &Reply) -> Flags {
         return Flags::Unclear(said(reply));
     }
     let text = lower(reply);
+    // vLLM and those who follow it quote the flags, and name them in the other order.
+    if text.contains("cannot set both add_generation_prompt and continue_final_message to true") {
+        return Flags::LlamaServer;
+    }
     // A server that refuses every member it does not know names them, too.
     if text.contains("cannot set both") && text.contains("continue_final_message") {
         Flags::Known
     } else if text.contains("2 or more assistant messages") {
-        Flags::TrailingOnly
+        Flags::LlamaServerOld
     } else if mentions(&text, OF_TEMPLATE) {
         Flags::Taken
     } else if reply.status != StatusCode::INTERNAL_SERVER_ERROR || mentions(&text, OF_MESSAGES) {
@@ -209,11 +215,11 @@ mod tests {
         let vllm = r#"{"error":{"message":"[{'msg': 'Value error, Cannot set both `continue_final_message` and `add_generation_prompt` to True.'}]","code":400}}"#;
         let old = r#"{"error":{"code":400,"message":"Cannot have 2 or more assistant messages at the end of the list.","type":"invalid_request_error"}}"#;
         let strict = r#"{"detail":[{"type":"extra_forbidden","loc":["body","continue_final_message"]},{"type":"extra_forbidden","loc":["body","add_generation_prompt"]}]}"#;
-        assert_eq!(read_flags(&reply(400, llama)), Flags::Known);
+        assert_eq!(read_flags(&reply(400, llama)), Flags::LlamaServer);
         assert_eq!(read_flags(&reply(400, vllm)), Flags::Known);
-        assert_eq!(read_flags(&reply(400, old)), Flags::TrailingOnly);
+        assert_eq!(read_flags(&reply(400, old)), Flags::LlamaServerOld);
         assert_eq!(read_flags(&reply(200, r#"{"choices":[]}"#)), Flags::Taken);
-        assert_eq!(read_flags(&reply(500, old)), Flags::TrailingOnly);
+        assert_eq!(read_flags(&reply(500, old)), Flags::LlamaServerOld);
         assert!(matches!(read_flags(&reply(422, strict)), Flags::Refused(_)));
         assert!(matches!(read_flags(&reply(400, "{}")), Flags::Refused(_)));
         assert_eq!(read_flags(&reply(500, ALTERNATING)), Flags::Taken);

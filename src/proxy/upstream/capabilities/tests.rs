@@ -128,6 +128,36 @@ async fn an_unknown_server_is_probed_as_a_stream() {
     assert_eq!(asked.load(SeqCst), 6, "four pages, two probes");
 }
 
+/// What is found behind a router that names nobody, when the first probe is refused with these words.
+async fn behind_a_router(answer: fn(&str, &str) -> (u16, &'static str)) -> Option<Capabilities> {
+    let (base, asked) = server(answer).await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(&client(&base), None, Some("m"));
+    back(&scout).await;
+    assert_eq!(asked.load(SeqCst), 5, "four pages, one probe");
+    known.get()
+}
+
+#[tokio::test]
+async fn a_llama_server_behind_a_router_is_known_by_its_words() {
+    const SWAP: &str = r#"{"data":[{"id":"m","owned_by":"llama-swap"}]}"#;
+    let new = behind_a_router(|path, _| match path {
+        "/v1/models" => (200, SWAP),
+        "/v1/chat/completions" => (400, REFUSED),
+        _ => (404, ""),
+    });
+    assert_eq!(new.await, Some(Flavour::LlamaServer.into()));
+    let old = behind_a_router(|path, _| match path {
+        "/v1/models" => (200, SWAP),
+        "/v1/chat/completions" => (
+            400,
+            r#"{"error":{"message":"Cannot have 2 or more assistant messages at the end of the list."}}"#,
+        ),
+        _ => (404, ""),
+    });
+    assert_eq!(old.await, Some(Flavour::LlamaServerOld.into()));
+}
+
 #[tokio::test]
 async fn an_older_tabbyapi_that_ignores_the_flags_is_not_taken_to_continue() {
     let (base, asked) = server(|path, body| match path {
