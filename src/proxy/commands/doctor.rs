@@ -178,7 +178,7 @@ fn assemble(
     } = seen;
     let told = evidence.flavour(model);
     let mut warnings = config.warnings();
-    if matches!(&found, Err(Undetected::Unclear(_))) && !has_key {
+    if matches!(&found, Err(Undetected::Unclear(_) | Undetected::Withheld(_))) && !has_key {
         warnings.push(format!(
             "if the server wants a key, set the environment variable {KEY}."
         ));

@@ -7,8 +7,8 @@ mod probe;
 use super::base::BaseUrl;
 use super::client::UpstreamClient;
 use super::inquiry::Inquiry;
-use crate::limits::{SCOUT_PAUSE, SCOUTED_MODELS_MAX, SCOUTED_NAME_BYTES_MAX, SCOUTS_MAX};
-use aegis_core::capabilities::{Flavour, Known};
+use crate::limits::{SCOUT_DOUBT, SCOUT_PAUSE, SCOUTED_MODELS_MAX, SCOUTED_NAME_BYTES_MAX, SCOUTS_MAX};
+use aegis_core::capabilities::{Flavour, Known, Prefill};
 use aegis_core::decide::Mode;
 use aegis_core::relay::Guard;
 use detect::{Depth, Found, Undetected};
@@ -105,10 +105,16 @@ impl Model {
         }
     }
 
-    /// Nothing is known, no task is out, and the last one left a while ago.
+    /// Nothing is known for certain, no task is out, and the last one left a while ago. What is believed meanwhile stays
+    /// until a task comes back with something better.
     fn due(&self, now: Instant) -> bool {
-        let waits = |(at, task): &(Instant, Weak<_>)| task.strong_count() > 0 || now < *at + SCOUT_PAUSE;
-        self.known.get().is_none() && !self.left.as_ref().is_some_and(waits)
+        let pause = match self.known.get() {
+            None => SCOUT_PAUSE,
+            Some(known) if known.prefill == Prefill::No => SCOUT_DOUBT,
+            Some(_) => return false,
+        };
+        let waits = |(at, task): &(Instant, Weak<_>)| task.strong_count() > 0 || now < *at + pause;
+        !self.left.as_ref().is_some_and(waits)
     }
 }
 

@@ -5,6 +5,7 @@ use super::probe::{Continuation, Flags, continuation_request, flags_request, rea
 use crate::limits::{LOOK, PROBE};
 use crate::upstream::inquiry::{Inquiry, Reply, Silent};
 use aegis_core::capabilities::{Capabilities, Flavour, Prefill};
+use http::StatusCode;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -37,6 +38,8 @@ pub(crate) enum Undetected {
     Silent(#[from] Silent),
     #[error("the probe was not answered: {0}")]
     Unclear(String),
+    #[error("/v1/models was answered with {0}")]
+    Withheld(StatusCode),
 }
 
 /// Asks the server what it is, until its flavour shows.
@@ -80,17 +83,22 @@ pub(crate) async fn look_closer(ask: &Inquiry<'_>, flavour: Flavour, evidence: &
 /// Finds the capabilities of a model of the server that gave `evidence`.
 ///
 /// # Errors
-/// When a probe is needed and was not answered.
+/// When a probe is needed and was not answered, or nothing shows what the server is because it did not list its models.
 pub(crate) async fn detect(
     ask: &Inquiry<'_>,
     evidence: &Evidence,
     model: Option<&str>,
     depth: Depth,
 ) -> Result<Found, Undetected> {
-    let told = evidence.flavour(model).unwrap_or_else(|| Told {
-        flavour: Flavour::None,
-        by: "nothing that the server says is known".to_owned(),
-    });
+    let told = match (evidence.flavour(model), evidence.withheld) {
+        (Some(told), _) => told,
+        // With the right key, or later, the list may well name the server.
+        (None, Some(status)) => return Err(Undetected::Withheld(status)),
+        (None, None) => Told {
+            flavour: Flavour::None,
+            by: "nothing that the server says is known".to_owned(),
+        },
+    };
     let usual = Capabilities::from(told.flavour);
     let found = |capabilities, prefill_by: &str| Found {
         capabilities,

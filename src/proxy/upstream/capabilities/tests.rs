@@ -191,11 +191,57 @@ fn a_failure_is_repeated_after_a_pause() {
     let (known, ticket) = models.look_up("m", later, &places);
     assert!(ticket.is_some());
     drop(ticket);
-    known.set(Capabilities::default());
+    known.set(Flavour::LlamaServer.into());
     assert!(
-        models.look_up("m", later + SCOUT_PAUSE, &places).1.is_none(),
+        models.look_up("m", later + SCOUT_DOUBT, &places).1.is_none(),
         "known"
     );
+}
+
+#[test]
+fn that_a_model_cannot_continue_is_not_believed_for_ever() {
+    let mut models = Models::default();
+    let places = Arc::new(Semaphore::new(2));
+    let now = Instant::now();
+    let (known, ticket) = models.look_up("m", now, &places);
+    known.set(Capabilities::default());
+    drop(ticket);
+    let soon = now + SCOUT_PAUSE;
+    assert!(models.look_up("m", soon, &places).1.is_none(), "believed");
+    let later = now + SCOUT_DOUBT;
+    let (meanwhile, ticket) = models.look_up("m", later, &places);
+    assert!(ticket.is_some(), "doubted");
+    assert_eq!(
+        meanwhile.get(),
+        Some(Capabilities::default()),
+        "nobody waits for it"
+    );
+    drop(ticket);
+    known.set(Flavour::LmStudio.into());
+    assert!(models.look_up("m", later + SCOUT_DOUBT, &places).1.is_none());
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_shown_leaves_the_server_unknown() {
+    for (depth, answer) in [
+        (Mode::Enforce, (|_, _| (401, "")) as fn(&str, &str) -> _),
+        (Mode::Shadow, |_, _| (503, "")),
+        (Mode::Enforce, |path, _| match path {
+            "/v1/models" => (429, ""),
+            "/v1/chat/completions" => (200, "{}"),
+            _ => (404, ""),
+        }),
+    ] {
+        let (base, asked) = server(answer).await;
+        let scout = Scout::new(base.clone(), None, &guard(depth, 2));
+        let known = scout.known(&client(&base), None, Some("m"));
+        back(&scout).await;
+        assert_eq!(
+            (known.get(), asked.load(SeqCst)),
+            (None, 4),
+            "four pages, no probe"
+        );
+    }
 }
 
 #[test]
