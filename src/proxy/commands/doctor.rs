@@ -3,7 +3,7 @@
 mod report;
 mod words;
 
-use super::load;
+use super::{BAD_INPUT, load};
 use crate::app;
 use crate::cli::DoctorArgs;
 use crate::config::Config;
@@ -11,11 +11,12 @@ use crate::limits::{HEALTH, SLOTS};
 use crate::upstream::capabilities::detect::{self, Depth, Undetected};
 use crate::upstream::capabilities::evidence::Evidence;
 use crate::upstream::client::UpstreamClient;
-use crate::upstream::inquiry::{Inquiry, Silent};
+use crate::upstream::inquiry::{Inquiry, Key, Silent};
 use aegis_core::capabilities::Flavour;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use report::{Report, Slots};
 use serde::Deserialize;
+use std::env::VarError;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,8 +31,10 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let key = std::env::var(KEY).ok();
-    let key = key.and_then(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok());
+    let key = match key(std::env::var(KEY)) {
+        Ok(key) => key,
+        Err(code) => return code,
+    };
     match app::run(async { Ok(examine(&config, key.as_ref(), args.model.as_deref()).await) }) {
         Ok(Ok(report)) => print(&report, args.json),
         Ok(Err(silent)) => {
@@ -53,6 +56,22 @@ fn configure(args: &DoctorArgs) -> Result<Config, ExitCode> {
         config.upstream = super::upstream(url)?;
     }
     Ok(config)
+}
+
+/// The key in the environment; prints what is wrong with it.
+fn key(variable: Result<String, VarError>) -> Result<Option<Key>, ExitCode> {
+    let key = match variable {
+        Ok(key) => Key::bearer(&key).ok(),
+        Err(VarError::NotPresent) => return Ok(None),
+        Err(VarError::NotUnicode(_)) => None,
+    };
+    key.map(Some).ok_or_else(|| {
+        // The key itself is nobody's to read.
+        eprintln!(
+            "{KEY} cannot be sent in a header. Does it hold a line break, or a character that is not ASCII?"
+        );
+        ExitCode::from(BAD_INPUT)
+    })
 }
 
 fn print(report: &Report, json: bool) -> ExitCode {
@@ -79,7 +98,7 @@ fn print(report: &Report, json: bool) -> ExitCode {
 }
 
 /// Asks everything there is to ask.
-async fn examine(config: &Config, key: Option<&HeaderValue>, model: Option<&str>) -> Result<Report, Silent> {
+async fn examine(config: &Config, key: Option<&Key>, model: Option<&str>) -> Result<Report, Silent> {
     let client = Arc::new(UpstreamClient::new(&config.upstream, config.bounds.connect));
     let ask = Inquiry {
         client: &client,

@@ -6,13 +6,12 @@ mod probe;
 
 use super::base::BaseUrl;
 use super::client::UpstreamClient;
-use super::inquiry::Inquiry;
+use super::inquiry::{Inquiry, Key};
 use crate::limits::{SCOUT_DOUBT, SCOUT_PAUSE, SCOUTED_MODELS_MAX, SCOUTED_NAME_BYTES_MAX, SCOUTS_MAX};
 use aegis_core::capabilities::{Flavour, Known, Prefill};
 use aegis_core::decide::Mode;
 use aegis_core::relay::Guard;
 use detect::{Depth, Found, Undetected};
-use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -55,7 +54,7 @@ impl Scout {
     pub(crate) fn known(
         &self,
         client: &Arc<UpstreamClient>,
-        key: Option<&HeaderValue>,
+        key: Option<&Key>,
         model: Option<&str>,
     ) -> Known {
         if let Some(known) = &self.0.configured {
@@ -160,7 +159,7 @@ impl Models {
 struct Trip {
     client: Arc<UpstreamClient>,
     base: BaseUrl,
-    key: Option<HeaderValue>,
+    key: Option<Key>,
     model: Option<String>,
     depth: Depth,
     known: Known,
