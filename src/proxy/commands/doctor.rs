@@ -7,7 +7,7 @@ use super::{BAD_INPUT, load};
 use crate::app;
 use crate::cli::DoctorArgs;
 use crate::config::Config;
-use crate::limits::{HEALTH, SLOTS};
+use crate::limits::{LOOK, SLOTS};
 use crate::upstream::capabilities::detect::{self, Depth, Undetected};
 use crate::upstream::capabilities::evidence::Evidence;
 use crate::upstream::client::UpstreamClient;
@@ -21,6 +21,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
+use words::Health;
 
 /// The environment variable with the key of an upstream that wants one.
 const KEY: &str = "AEGIS_UPSTREAM_KEY";
@@ -105,17 +107,29 @@ async fn examine(config: &Config, key: Option<&Key>, model: Option<&str>) -> Res
         base: &config.upstream,
         key,
     };
-    let health = ask.get("/health", HEALTH).await?.status;
-    let mut evidence = detect::look(&ask, model).await?;
+    // A server that did not even take the connection is told from one that takes its time.
+    let patience = config.bounds.connect + LOOK;
+    let began = Instant::now();
+    let health = match ask.get("/health", patience).await {
+        Ok(reply) => Health::Said(reply.status, began.elapsed()),
+        Err(Silent::Late(_)) => Health::Late(patience),
+        Err(silent) => return Err(silent),
+    };
+    let (mut evidence, late) = match detect::look(&ask, model).await {
+        Ok(evidence) => (evidence, None),
+        Err(late @ Silent::Late(_)) => (Evidence::default(), Some(late)),
+        Err(silent) => return Err(silent),
+    };
     let only = match evidence.models.as_slice() {
         [only] => Some(only.id.clone()),
         _ => None,
     };
     let model = model.map(str::to_owned).or(only);
     let model = model.as_deref();
-    let found = match config.flavour {
-        Some(flavour) => Ok(configured(flavour)),
-        None => find(&ask, &evidence, model).await,
+    let found = match (config.flavour, late) {
+        (Some(flavour), _) => Ok(configured(flavour)),
+        (None, Some(late)) => Err(late.into()),
+        (None, None) => find(&ask, &evidence, model).await,
     };
     let flavour = evidence.flavour(model).map_or(Flavour::None, |told| told.flavour);
     detect::look_closer(&ask, flavour, &mut evidence).await;
@@ -177,7 +191,7 @@ async fn slots(ask: &Inquiry<'_>, evidence: &Evidence) -> Option<Slots> {
 /// What the server said without being probed.
 struct Seen {
     evidence: Evidence,
-    health: StatusCode,
+    health: Health,
     slots: Option<Slots>,
     /// It was asked with a key.
     has_key: bool,
@@ -222,7 +236,7 @@ fn assemble(
     let template = evidence.props.as_ref().map(|props| props.chat_template.as_str());
     Report {
         upstream: config.upstream.to_string(),
-        health: words::health(health),
+        health: words::health(&health),
         version: evidence.version.clone(),
         models: evidence.models.iter().map(|listed| listed.id.clone()).collect(),
         model: model.map(str::to_owned),
@@ -249,3 +263,6 @@ fn same_kind(a: Flavour, b: Flavour) -> bool {
     };
     kind(a) == kind(b)
 }
+
+#[cfg(test)]
+mod tests;

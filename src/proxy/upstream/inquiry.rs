@@ -53,6 +53,9 @@ pub(crate) enum Silent {
     /// It may still be alive.
     #[error("{0}")]
     Late(String),
+    /// It may still be alive, but did not even take the connection.
+    #[error("{0}")]
+    Unconnected(String),
     /// The connection was refused or broke.
     #[error("{0}")]
     Failed(String),
@@ -128,7 +131,7 @@ impl Inquiry<'_> {
         let request = request.body(body).map_err(|e| failed(&e))?;
         let exchange = async {
             let answer = self.client.send(request).await.map_err(|e| match e {
-                SendError::ConnectTimeout(_) => Silent::Late(format!("{path} did not answer: {e}")),
+                SendError::ConnectTimeout(_) => Silent::Unconnected(format!("{path} did not answer: {e}")),
                 e => failed(&e),
             })?;
             let status = answer.status();

@@ -98,8 +98,8 @@ impl Pulse {
         match self.inquiry(key).get("/health", HEALTH).await {
             Err(Silent::Failed(why)) => return Heartbeat::Dead(why),
             // llama-server's threads are all taken when many clients queue; one that still sends is not dead.
-            Err(Silent::Late(_)) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
-            Err(Silent::Late(why)) => return Heartbeat::Unanswered(why),
+            Err(_) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
+            Err(Silent::Late(why) | Silent::Unconnected(why)) => return Heartbeat::Unanswered(why),
             Ok(_) => {}
         }
         match self.inquiry(key).get("/slots", SLOTS).await {
