@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     let known = {
         let app = &session.app;
         let model = session.facts.model.as_deref();
-        app.scout.known(&app.client, session.key.as_ref(), model)
+        app.scout.known(dialect, &app.client, session.key.as_ref(), model)
     };
     let upstream_body: RequestBody = Full::new(body.clone())
         .map_err(|never| -> Cause { match never {} })

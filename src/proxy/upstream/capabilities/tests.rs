@@ -83,13 +83,16 @@ async fn a_model_is_looked_at_once() {
     .await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
     let client = client(&base);
-    let first = scout.known(&client, None, Some("m"));
-    let second = scout.clone().known(&client, None, Some("m"));
+    let first = scout.known(Dialect::Chat, &client, None, Some("m"));
+    let second = scout.clone().known(Dialect::Chat, &client, None, Some("m"));
     assert_eq!(first.get(), None);
     back(&scout).await;
     assert_eq!(first.get(), Some(Flavour::LlamaServer.into()));
     assert_eq!(second.get(), first.get());
-    assert_eq!(scout.known(&client, None, Some("m")).get(), first.get());
+    assert_eq!(
+        scout.known(Dialect::Chat, &client, None, Some("m")).get(),
+        first.get()
+    );
     assert_eq!(asked.load(SeqCst), 2, "one list, one probe");
 }
 
@@ -98,10 +101,10 @@ async fn a_failure_is_not_repeated_at_once() {
     let (base, asked) = server(|_, _| (503, r#"{"error":{"message":"Loading model"}}"#)).await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
     let client = client(&base);
-    let known = scout.known(&client, None, None);
+    let known = scout.known(Dialect::Chat, &client, None, None);
     back(&scout).await;
     let looks = asked.load(SeqCst);
-    assert_eq!(scout.known(&client, None, None).get(), None);
+    assert_eq!(scout.known(Dialect::Chat, &client, None, None).get(), None);
     back(&scout).await;
     assert_eq!((known.get(), asked.load(SeqCst)), (None, looks));
 }
@@ -118,7 +121,7 @@ async fn an_unknown_server_is_probed_as_a_stream() {
     })
     .await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
-    let known = scout.known(&client(&base), None, Some("m"));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
     back(&scout).await;
     let expected = Capabilities {
         prefill: Prefill::Trailing,
@@ -132,7 +135,7 @@ async fn an_unknown_server_is_probed_as_a_stream() {
 async fn behind_a_router(answer: fn(&str, &str) -> (u16, &'static str)) -> Option<Capabilities> {
     let (base, asked) = server(answer).await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
-    let known = scout.known(&client(&base), None, Some("m"));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
     back(&scout).await;
     assert_eq!(asked.load(SeqCst), 5, "four pages, one probe");
     known.get()
@@ -170,7 +173,7 @@ async fn an_older_tabbyapi_that_ignores_the_flags_is_not_taken_to_continue() {
     })
     .await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
-    let known = scout.known(&client(&base), None, Some("m"));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
     back(&scout).await;
     let known = known.get().map(|known| (known.flavour, known.prefill));
     assert_eq!(known, Some((Flavour::Tabbyapi, Prefill::No)));
@@ -234,7 +237,7 @@ async fn a_list_that_is_not_shown_leaves_the_server_unknown() {
     ] {
         let (base, asked) = server(answer).await;
         let scout = Scout::new(base.clone(), None, &guard(depth, 2));
-        let known = scout.known(&client(&base), None, Some("m"));
+        let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
         back(&scout).await;
         assert_eq!(
             (known.get(), asked.load(SeqCst)),
@@ -266,17 +269,27 @@ async fn what_is_not_needed_is_not_asked() {
     let client = client(&base);
     let configured = Scout::new(base.clone(), Some(Flavour::Vllm), &guard(Mode::Enforce, 2));
     assert_eq!(
-        configured.known(&client, None, None).get(),
+        configured.known(Dialect::Chat, &client, None, None).get(),
         Some(Flavour::Vllm.into())
     );
     let off = Scout::new(base.clone(), None, &guard(Mode::Enforce, 0));
-    assert_eq!(off.known(&client, None, None).get(), None);
+    assert_eq!(off.known(Dialect::Chat, &client, None, None).get(), None);
     assert_eq!(asked.load(SeqCst), 0);
     let shadow = Scout::new(base.clone(), None, &guard(Mode::Shadow, 2));
-    let known = shadow.known(&client, None, None);
+    let known = shadow.known(Dialect::Chat, &client, None, None);
     back(&shadow).await;
     assert_eq!(known.get().map(|c| c.prefill), Some(Prefill::BothFlags));
     assert_eq!(asked.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn for_completions_nothing_is_asked_or_waited_for() {
+    let (base, asked) = server(|_, _| (200, LISTED)).await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(Dialect::Completions, &client(&base), None, Some("m"));
+    back(&scout).await;
+    assert_eq!(known.get(), Some(Flavour::None.into()));
+    assert_eq!(asked.load(SeqCst), 0);
 }
 
 #[test]
