@@ -70,7 +70,7 @@ fn key(variable: Result<String, VarError>) -> Result<Option<Key>, ExitCode> {
     key.map(Some).ok_or_else(|| {
         // The key itself is nobody's to read.
         eprintln!(
-            "{KEY} cannot be sent in a header. Does it hold a line break, or a character that is not ASCII?"
+            "{KEY} cannot be sent in a header. Does it hold a line break or another control character?"
         );
         ExitCode::from(BAD_INPUT)
     })
