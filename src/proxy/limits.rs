@@ -89,6 +89,9 @@ pub(crate) const SCOUTED_NAME_BYTES_MAX: usize = 256;
 pub(crate) const SCOUTS_MAX: usize = 4;
 /// Pause before a model is looked at again whose capabilities could not be found.
 pub(crate) const SCOUT_PAUSE: Duration = Duration::from_secs(30);
+/// How long after it was looked for it is believed that a model cannot continue messages. It may have been asked at a bad
+/// moment.
+pub(crate) const SCOUT_DOUBT: Duration = Duration::from_secs(600);
 /// How long an answer about the server itself may take.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
 /// How long a probe may take that makes the model write: it waits its turn behind the clients' requests.

@@ -3,23 +3,26 @@
 mod report;
 mod words;
 
-use super::load;
+use super::{BAD_INPUT, load};
 use crate::app;
 use crate::cli::DoctorArgs;
 use crate::config::Config;
-use crate::limits::{HEALTH, SLOTS};
+use crate::limits::{LOOK, SLOTS};
 use crate::upstream::capabilities::detect::{self, Depth, Undetected};
 use crate::upstream::capabilities::evidence::Evidence;
 use crate::upstream::client::UpstreamClient;
-use crate::upstream::inquiry::{Inquiry, Silent};
+use crate::upstream::inquiry::{Inquiry, Key, Silent};
 use aegis_core::capabilities::Flavour;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use report::{Report, Slots};
 use serde::Deserialize;
+use std::env::VarError;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
+use words::Health;
 
 /// The environment variable with the key of an upstream that wants one.
 const KEY: &str = "AEGIS_UPSTREAM_KEY";
@@ -30,8 +33,10 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let key = std::env::var(KEY).ok();
-    let key = key.and_then(|key| HeaderValue::from_str(&format!("Bearer {key}")).ok());
+    let key = match key(std::env::var(KEY)) {
+        Ok(key) => key,
+        Err(code) => return code,
+    };
     match app::run(async { Ok(examine(&config, key.as_ref(), args.model.as_deref()).await) }) {
         Ok(Ok(report)) => print(&report, args.json),
         Ok(Err(silent)) => {
@@ -53,6 +58,22 @@ fn configure(args: &DoctorArgs) -> Result<Config, ExitCode> {
         config.upstream = super::upstream(url)?;
     }
     Ok(config)
+}
+
+/// The key in the environment; prints what is wrong with it.
+fn key(variable: Result<String, VarError>) -> Result<Option<Key>, ExitCode> {
+    let key = match variable {
+        Ok(key) => Key::bearer(&key).ok(),
+        Err(VarError::NotPresent) => return Ok(None),
+        Err(VarError::NotUnicode(_)) => None,
+    };
+    key.map(Some).ok_or_else(|| {
+        // The key itself is nobody's to read.
+        eprintln!(
+            "{KEY} cannot be sent in a header. Does it hold a line break or another control character?"
+        );
+        ExitCode::from(BAD_INPUT)
+    })
 }
 
 fn print(report: &Report, json: bool) -> ExitCode {
@@ -79,24 +100,36 @@ fn print(report: &Report, json: bool) -> ExitCode {
 }
 
 /// Asks everything there is to ask.
-async fn examine(config: &Config, key: Option<&HeaderValue>, model: Option<&str>) -> Result<Report, Silent> {
+async fn examine(config: &Config, key: Option<&Key>, model: Option<&str>) -> Result<Report, Silent> {
     let client = Arc::new(UpstreamClient::new(&config.upstream, config.bounds.connect));
     let ask = Inquiry {
         client: &client,
         base: &config.upstream,
         key,
     };
-    let health = ask.get("/health", HEALTH).await?.status;
-    let mut evidence = detect::look(&ask, model).await?;
+    // A server that did not even take the connection is told from one that takes its time.
+    let patience = config.bounds.connect + LOOK;
+    let began = Instant::now();
+    let health = match ask.get("/health", patience).await {
+        Ok(reply) => Health::Said(reply.status, began.elapsed()),
+        Err(Silent::Late(_)) => Health::Late(patience),
+        Err(silent) => return Err(silent),
+    };
+    let (mut evidence, late) = match detect::look(&ask, model).await {
+        Ok(evidence) => (evidence, None),
+        Err(late @ Silent::Late(_)) => (Evidence::default(), Some(late)),
+        Err(silent) => return Err(silent),
+    };
     let only = match evidence.models.as_slice() {
         [only] => Some(only.id.clone()),
         _ => None,
     };
     let model = model.map(str::to_owned).or(only);
     let model = model.as_deref();
-    let found = match config.flavour {
-        Some(flavour) => Ok(configured(flavour)),
-        None => find(&ask, &evidence, model).await,
+    let found = match (config.flavour, late) {
+        (Some(flavour), _) => Ok(configured(flavour)),
+        (None, Some(late)) => Err(late.into()),
+        (None, None) => find(&ask, &evidence, model).await,
     };
     let flavour = evidence.flavour(model).map_or(Flavour::None, |told| told.flavour);
     detect::look_closer(&ask, flavour, &mut evidence).await;
@@ -158,7 +191,7 @@ async fn slots(ask: &Inquiry<'_>, evidence: &Evidence) -> Option<Slots> {
 /// What the server said without being probed.
 struct Seen {
     evidence: Evidence,
-    health: StatusCode,
+    health: Health,
     slots: Option<Slots>,
     /// It was asked with a key.
     has_key: bool,
@@ -178,7 +211,7 @@ fn assemble(
     } = seen;
     let told = evidence.flavour(model);
     let mut warnings = config.warnings();
-    if matches!(&found, Err(Undetected::Unclear(_))) && !has_key {
+    if matches!(&found, Err(Undetected::Unclear(_) | Undetected::Withheld(_))) && !has_key {
         warnings.push(format!(
             "if the server wants a key, set the environment variable {KEY}."
         ));
@@ -203,7 +236,7 @@ fn assemble(
     let template = evidence.props.as_ref().map(|props| props.chat_template.as_str());
     Report {
         upstream: config.upstream.to_string(),
-        health: words::health(health),
+        health: words::health(&health),
         version: evidence.version.clone(),
         models: evidence.models.iter().map(|listed| listed.id.clone()).collect(),
         model: model.map(str::to_owned),
@@ -230,3 +263,6 @@ fn same_kind(a: Flavour, b: Flavour) -> bool {
     };
     kind(a) == kind(b)
 }
+
+#[cfg(test)]
+mod tests;

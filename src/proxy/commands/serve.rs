@@ -17,6 +17,9 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::start(&config.log_level, config.log_json);
+    for warning in config.warnings() {
+        tracing::warn!(warning, "the config cannot keep all that it promises");
+    }
     match app::run(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

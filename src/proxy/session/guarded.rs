@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::http::rescue::Failure;
 use crate::incidents::Subject;
 use crate::upstream::client::{Cause, UpstreamBody};
-use crate::upstream::inquiry::root_cause;
+use crate::upstream::inquiry::{Key, root_cause};
 use aegis_core::capabilities::Known;
 use aegis_core::decide::{Means, Unavailable, decide};
 use aegis_core::error::Code;
@@ -15,7 +15,6 @@ use aegis_core::relay::{End, Relay, UpstreamEnd};
 use aegis_core::request::RequestFacts;
 use aegis_core::stall::{Heartbeat, Stalled};
 use bytes::Bytes;
-use http::HeaderValue;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
@@ -33,8 +32,8 @@ use uuid::Uuid;
 pub(crate) struct Session {
     pub(crate) app: Arc<App>,
     pub(crate) request_id: Uuid,
-    /// The client's `Authorization`, for heartbeats to servers that want it.
-    pub(crate) key: Option<HeaderValue>,
+    /// The client's key, for heartbeats to servers that want it.
+    pub(crate) key: Option<Key>,
     pub(crate) facts: Arc<RequestFacts>,
     /// The head of the request as it went upstream: hidden requests have the same.
     pub(crate) head: Parts,

@@ -8,7 +8,7 @@ use crate::http::headers;
 use crate::http::identify::RequestId;
 use crate::http::rescue::Failure;
 use crate::upstream::client::{Cause, RequestBody, SendError, UpstreamBody};
-use crate::upstream::inquiry::root_cause;
+use crate::upstream::inquiry::{Key, root_cause};
 use aegis_core::capabilities::Known;
 use aegis_core::decide::Mode;
 use aegis_core::dialect::Dialect;
@@ -18,7 +18,7 @@ use aegis_core::relay::{Relay, Source};
 use aegis_core::request::{self, RequestFacts, heal, streamed};
 use aegis_core::stall::StallClock;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
         .map_or_else(uuid::Uuid::now_v7, |id| id.0);
     let body = read_body(&app, &parts.headers, body).await?;
     let facts = read_facts(&app, &body)?;
-    let key = parts.headers.get(AUTHORIZATION).cloned();
+    let key = Key::of(&parts.headers);
 
     address(&app, &mut parts)?;
     headers::guarded_towards_upstream(&mut parts.headers);
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     let known = {
         let app = &session.app;
         let model = session.facts.model.as_deref();
-        app.scout.known(&app.client, session.key.as_ref(), model)
+        app.scout.known(dialect, &app.client, session.key.as_ref(), model)
     };
     let upstream_body: RequestBody = Full::new(body.clone())
         .map_err(|never| -> Cause { match never {} })

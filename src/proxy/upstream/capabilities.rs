@@ -6,13 +6,13 @@ mod probe;
 
 use super::base::BaseUrl;
 use super::client::UpstreamClient;
-use super::inquiry::Inquiry;
-use crate::limits::{SCOUT_PAUSE, SCOUTED_MODELS_MAX, SCOUTED_NAME_BYTES_MAX, SCOUTS_MAX};
-use aegis_core::capabilities::{Flavour, Known};
+use super::inquiry::{Inquiry, Key};
+use crate::limits::{SCOUT_DOUBT, SCOUT_PAUSE, SCOUTED_MODELS_MAX, SCOUTED_NAME_BYTES_MAX, SCOUTS_MAX};
+use aegis_core::capabilities::{Flavour, Known, Prefill};
 use aegis_core::decide::Mode;
+use aegis_core::dialect::Dialect;
 use aegis_core::relay::Guard;
 use detect::{Depth, Found, Undetected};
-use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -26,6 +26,8 @@ struct Shared {
     base: BaseUrl,
     /// The flavour that the config names.
     configured: Option<Known>,
+    /// That nothing more needs to be known.
+    nothing: Known,
     /// `None` where no hidden request is ever made, so that nothing needs to be known.
     depth: Option<Depth>,
     models: Mutex<Models>,
@@ -44,20 +46,27 @@ impl Scout {
         Self(Arc::new(Shared {
             base,
             configured: flavour.map(|flavour| Known::new(flavour.into())),
+            nothing: Known::new(Flavour::None.into()),
             depth,
             models: Mutex::default(),
             places: Arc::new(Semaphore::new(SCOUTS_MAX)),
         }))
     }
 
-    /// What is known of `model`. Where nothing is, a task begins to find it out with the calling worker's `client` and
+    /// What is known of `model`, as far as requests in `dialect` need it. Where nothing is, a task begins to find it out with the calling worker's `client` and
     /// the `key` of the request's client, and fills the handle in. To be called on a worker.
     pub(crate) fn known(
         &self,
+        dialect: Dialect,
         client: &Arc<UpstreamClient>,
-        key: Option<&HeaderValue>,
+        key: Option<&Key>,
         model: Option<&str>,
     ) -> Known {
+        // A prompt is made longer, which every server understands: no stream is to wait for more. And a model that only
+        // completes may have no chat endpoint to probe.
+        if dialect == Dialect::Completions {
+            return self.0.nothing.clone();
+        }
         if let Some(known) = &self.0.configured {
             return known.clone();
         }
@@ -105,10 +114,16 @@ impl Model {
         }
     }
 
-    /// Nothing is known, no task is out, and the last one left a while ago.
+    /// Nothing is known for certain, no task is out, and the last one left a while ago. What is believed meanwhile stays
+    /// until a task comes back with something better.
     fn due(&self, now: Instant) -> bool {
-        let waits = |(at, task): &(Instant, Weak<_>)| task.strong_count() > 0 || now < *at + SCOUT_PAUSE;
-        self.known.get().is_none() && !self.left.as_ref().is_some_and(waits)
+        let pause = match self.known.get() {
+            None => SCOUT_PAUSE,
+            Some(known) if known.prefill == Prefill::No => SCOUT_DOUBT,
+            Some(_) => return false,
+        };
+        let waits = |(at, task): &(Instant, Weak<_>)| task.strong_count() > 0 || now < *at + pause;
+        !self.left.as_ref().is_some_and(waits)
     }
 }
 
@@ -154,7 +169,7 @@ impl Models {
 struct Trip {
     client: Arc<UpstreamClient>,
     base: BaseUrl,
-    key: Option<HeaderValue>,
+    key: Option<Key>,
     model: Option<String>,
     depth: Depth,
     known: Known,

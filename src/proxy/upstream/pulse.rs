@@ -2,10 +2,10 @@
 
 use super::base::BaseUrl;
 use super::client::UpstreamClient;
-use super::inquiry::{Inquiry, Silent};
+use super::inquiry::{Inquiry, Key, Silent};
 use crate::limits::{BYTES_RECENT, HEALTH, HEARTBEAT_SHARED, SLOTS};
 use aegis_core::stall::Heartbeat;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -70,9 +70,9 @@ impl Pulse {
         }
     }
 
-    /// Takes the pulse, or shares one that was just taken. `key` is the client's `Authorization`, for servers that
-    /// guard `/slots` with it.
-    pub(crate) async fn take(&self, key: Option<&HeaderValue>) -> Heartbeat {
+    /// Takes the pulse, or shares one that was just taken. `key` is the client's, for servers that guard `/slots`
+    /// with it.
+    pub(crate) async fn take(&self, key: Option<&Key>) -> Heartbeat {
         let mut last = self.last.lock().await;
         if let Some((at, heartbeat)) = &*last
             && at.elapsed() < HEARTBEAT_SHARED
@@ -86,20 +86,20 @@ impl Pulse {
     }
 
     /// Whether the upstream takes requests: it answers `/health`, and does not say that it is still loading.
-    pub(crate) async fn ready(&self, key: Option<&HeaderValue>) -> Ready {
+    pub(crate) async fn ready(&self, key: Option<&Key>) -> Ready {
         match self.inquiry(key).get("/health", HEALTH).await {
             Ok(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE => Ready::Yes,
             _ => Ready::No,
         }
     }
 
-    async fn ask(&self, key: Option<&HeaderValue>) -> Heartbeat {
+    async fn ask(&self, key: Option<&Key>) -> Heartbeat {
         // Any answer is a sign of life, also a 404 of a server without this path or a 503 while a model loads.
         match self.inquiry(key).get("/health", HEALTH).await {
             Err(Silent::Failed(why)) => return Heartbeat::Dead(why),
             // llama-server's threads are all taken when many clients queue; one that still sends is not dead.
-            Err(Silent::Late(_)) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
-            Err(Silent::Late(why)) => return Heartbeat::Unanswered(why),
+            Err(_) if self.bytes.within(BYTES_RECENT) => return Heartbeat::Alive,
+            Err(Silent::Late(why) | Silent::Unconnected(why)) => return Heartbeat::Unanswered(why),
             Ok(_) => {}
         }
         match self.inquiry(key).get("/slots", SLOTS).await {
@@ -109,7 +109,7 @@ impl Pulse {
         }
     }
 
-    fn inquiry<'a>(&'a self, key: Option<&'a HeaderValue>) -> Inquiry<'a> {
+    fn inquiry<'a>(&'a self, key: Option<&'a Key>) -> Inquiry<'a> {
         Inquiry {
             client: &self.client,
             base: &self.base,

@@ -1,11 +1,13 @@
 //! Capabilities in words. Pure.
 
+use crate::limits::HEALTH;
 use aegis_core::capabilities::{Capabilities, Prefill, ThinkingOff};
 use aegis_core::decide::Mode;
 use aegis_core::relay::Guard;
 use aegis_core::release::Release;
 use http::StatusCode;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Whether one way of asking again is open, and when it is taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,14 +17,31 @@ pub(super) struct Correction {
     pub(super) when: &'static str,
 }
 
+/// How `/health` was answered.
+pub(super) enum Health {
+    /// With this, after this time.
+    Said(StatusCode, Duration),
+    /// Not within this time, though the server took the connection.
+    Late(Duration),
+}
+
 /// What `/health` said.
-pub(super) fn health(status: StatusCode) -> String {
-    match status {
+pub(super) fn health(health: &Health) -> String {
+    let (status, took) = match health {
+        Health::Said(status, took) => (*status, *took),
+        Health::Late(limit) => return format!("no answer within {} s (busy?)", limit.as_secs_f64()),
+    };
+    let mut words = match status {
         StatusCode::OK => "ok".to_owned(),
         StatusCode::NOT_FOUND => "alive, without /health".to_owned(),
         StatusCode::SERVICE_UNAVAILABLE => "alive, but not ready (loading its model?)".to_owned(),
         other => format!("alive, {other}"),
+    };
+    // Later than a heartbeat waits.
+    if took > HEALTH {
+        words += &format!(", but slow: it took {:.1} s (busy?)", took.as_secs_f64());
     }
+    words
 }
 
 /// How a begun answer is continued.
@@ -133,6 +152,15 @@ mod tests {
     use super::*;
     use aegis_core::capabilities::Flavour;
     use aegis_core::correction::Corrections;
+
+    #[test]
+    fn a_late_answer_is_said_to_be_late() {
+        let said = |ms| health(&Health::Said(StatusCode::OK, Duration::from_millis(ms)));
+        assert_eq!(said(1999), "ok");
+        assert_eq!(said(3400), "ok, but slow: it took 3.4 s (busy?)");
+        let late = health(&Health::Late(Duration::from_secs(10)));
+        assert_eq!(late, "no answer within 10 s (busy?)");
+    }
 
     #[test]
     fn what_cannot_be_follows_from_what_the_server_can() {

@@ -5,6 +5,7 @@ use super::probe::{Continuation, Flags, continuation_request, flags_request, rea
 use crate::limits::{LOOK, PROBE};
 use crate::upstream::inquiry::{Inquiry, Reply, Silent};
 use aegis_core::capabilities::{Capabilities, Flavour, Prefill};
+use http::StatusCode;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -37,6 +38,8 @@ pub(crate) enum Undetected {
     Silent(#[from] Silent),
     #[error("the probe was not answered: {0}")]
     Unclear(String),
+    #[error("/v1/models was answered with {0}")]
+    Withheld(StatusCode),
 }
 
 /// Asks the server what it is, until its flavour shows.
@@ -80,17 +83,22 @@ pub(crate) async fn look_closer(ask: &Inquiry<'_>, flavour: Flavour, evidence: &
 /// Finds the capabilities of a model of the server that gave `evidence`.
 ///
 /// # Errors
-/// When a probe is needed and was not answered.
+/// When a probe is needed and was not answered, or nothing shows what the server is because it did not list its models.
 pub(crate) async fn detect(
     ask: &Inquiry<'_>,
     evidence: &Evidence,
     model: Option<&str>,
     depth: Depth,
 ) -> Result<Found, Undetected> {
-    let told = evidence.flavour(model).unwrap_or_else(|| Told {
-        flavour: Flavour::None,
-        by: "nothing that the server says is known".to_owned(),
-    });
+    let told = match (evidence.flavour(model), evidence.withheld) {
+        (Some(told), _) => told,
+        // With the right key, or later, the list may well name the server.
+        (None, Some(status)) => return Err(Undetected::Withheld(status)),
+        (None, None) => Told {
+            flavour: Flavour::None,
+            by: "nothing that the server says is known".to_owned(),
+        },
+    };
     let usual = Capabilities::from(told.flavour);
     let found = |capabilities, prefill_by: &str| Found {
         capabilities,
@@ -106,16 +114,32 @@ pub(crate) async fn detect(
             Ok(found(capabilities, by))
         }
         // Their flags do not depend on the model.
-        Flavour::Vllm | Flavour::Sglang | Flavour::Tabbyapi => Ok(found(usual, "true of this flavour")),
-        // Theirs depends on the model's template, so the model is asked.
-        Flavour::Ollama | Flavour::LmStudio => {
-            let (capabilities, by) = continued(usual, false, &continuation(ask, model, false).await?)?;
+        Flavour::Vllm | Flavour::Sglang => Ok(found(usual, "true of this flavour")),
+        // Theirs depends on the build (TabbyAPI took the flags before it heeded them) or on the model's template, so the
+        // model is asked.
+        Flavour::Tabbyapi | Flavour::Ollama | Flavour::LmStudio => {
+            let way = usual.prefill;
+            let (capabilities, by) = continued(usual, way, false, &continuation(ask, model, way).await?)?;
             Ok(found(capabilities, by))
         }
         Flavour::None => {
-            let known = flags(ask, model).await? == Flags::Known;
-            let continuation = continuation(ask, model, known).await?;
-            let (capabilities, by) = continued(usual, known, &continuation)?;
+            let flags = flags(ask, model).await?;
+            // A router lists its own name, and passes on the words of the server behind it.
+            if matches!(flags, Flags::LlamaServer | Flags::LlamaServerOld) {
+                let (capabilities, by) = llama_server(flags)?;
+                return Ok(Found {
+                    told_by: "the chat endpoint refuses in llama-server's words".to_owned(),
+                    ..found(capabilities, by)
+                });
+            }
+            let known = flags == Flags::Known;
+            let way = if known {
+                Prefill::BothFlags
+            } else {
+                Prefill::Trailing
+            };
+            let continuation = continuation(ask, model, way).await?;
+            let (capabilities, by) = continued(usual, way, known, &continuation)?;
             Ok(found(capabilities, by))
         }
     }
@@ -133,20 +157,21 @@ async fn flags(ask: &Inquiry<'_>, model: Option<&str>) -> Result<Flags, Undetect
 async fn continuation(
     ask: &Inquiry<'_>,
     model: Option<&str>,
-    flags: bool,
+    way: Prefill,
 ) -> Result<Continuation, Undetected> {
-    let reply = ask.post(CHAT, continuation_request(model, flags), PROBE).await?;
+    let request = continuation_request(model, way == Prefill::BothFlags);
+    let reply = ask.post(CHAT, request, PROBE).await?;
     Ok(read_continuation(&reply))
 }
 
 /// llama-server shows all of it in how it refuses the first probe.
 fn llama_server(flags: Flags) -> Result<(Capabilities, &'static str), Undetected> {
     match flags {
-        Flags::Known => Ok((
+        Flags::LlamaServer | Flags::Known => Ok((
             Flavour::LlamaServer.into(),
             "it refused contradicting flags, so it knows continue_final_message",
         )),
-        Flags::TrailingOnly => Ok((
+        Flags::LlamaServerOld => Ok((
             Flavour::LlamaServerOld.into(),
             "it refused two trailing assistant messages, and does not know continue_final_message",
         )),
@@ -162,9 +187,10 @@ fn llama_server(flags: Flags) -> Result<(Capabilities, &'static str), Undetected
     }
 }
 
-/// What the second probe adds to what is usual.
+/// What the second probe, which went out that `way`, adds to what is usual.
 fn continued(
     usual: Capabilities,
+    way: Prefill,
     flags_known: bool,
     continuation: &Continuation,
 ) -> Result<(Capabilities, &'static str), Undetected> {
@@ -172,11 +198,6 @@ fn continued(
         prefill,
         echoes,
         ..usual
-    };
-    let way = if flags_known {
-        Prefill::BothFlags
-    } else {
-        Prefill::Trailing
     };
     Ok(match continuation {
         Continuation::Continues => (with(way, false), "a probe went on inside the begun word"),
@@ -206,12 +227,11 @@ mod tests {
     #[test]
     fn llama_server_old_and_new() {
         let prefill = |flags| llama_server(flags).map(|(c, _)| (c.flavour, c.prefill));
+        for new in [Flags::LlamaServer, Flags::Known] {
+            assert_eq!(prefill(new), Ok((Flavour::LlamaServer, Prefill::BothFlags)));
+        }
         assert_eq!(
-            prefill(Flags::Known),
-            Ok((Flavour::LlamaServer, Prefill::BothFlags))
-        );
-        assert_eq!(
-            prefill(Flags::TrailingOnly),
+            prefill(Flags::LlamaServerOld),
             Ok((Flavour::LlamaServerOld, Prefill::Trailing))
         );
         assert_eq!(prefill(Flags::Taken), Ok((Flavour::LlamaServerOld, Prefill::No)));
@@ -223,28 +243,37 @@ mod tests {
 
     #[test]
     fn only_what_continued_is_taken_to_continue() {
-        let of = |flags_known, continuation| {
-            continued(Flavour::None.into(), flags_known, &continuation).map(|(c, _)| (c.prefill, c.echoes))
-        };
         use Continuation as C;
-        for (flags_known, continuation, expected) in [
-            (false, C::Continues, (Prefill::Trailing, false)),
-            (false, C::Echoes, (Prefill::Trailing, true)),
-            (false, C::Restarts, (Prefill::No, false)),
-            (false, C::Nothing, (Prefill::No, false)),
-            (false, C::Refused(String::new()), (Prefill::No, false)),
-            (true, C::Continues, (Prefill::BothFlags, false)),
-            (true, C::Restarts, (Prefill::BothFlags, true)),
-            (true, C::Refused(String::new()), (Prefill::No, false)),
+        use Prefill::{BothFlags, No, Trailing};
+        let of = |way, flags_known, continuation| {
+            continued(Flavour::None.into(), way, flags_known, &continuation)
+                .map(|(c, _)| (c.prefill, c.echoes))
+        };
+        for (way, flags_known, continuation, expected) in [
+            (Trailing, false, C::Continues, (Trailing, false)),
+            (Trailing, false, C::Echoes, (Trailing, true)),
+            (Trailing, false, C::Restarts, (No, false)),
+            (Trailing, false, C::Nothing, (No, false)),
+            (Trailing, false, C::Refused(String::new()), (No, false)),
+            (BothFlags, true, C::Continues, (BothFlags, false)),
+            (BothFlags, true, C::Restarts, (BothFlags, true)),
+            (BothFlags, true, C::Refused(String::new()), (No, false)),
+            // As TabbyAPI is asked.
+            (BothFlags, false, C::Continues, (BothFlags, false)),
+            (BothFlags, false, C::Echoes, (BothFlags, true)),
+            (BothFlags, false, C::Restarts, (No, false)),
+            (BothFlags, false, C::Nothing, (No, false)),
         ] {
             assert_eq!(
-                of(flags_known, continuation.clone()),
+                of(way, flags_known, continuation.clone()),
                 Ok(expected),
-                "{continuation:?}"
+                "{way:?} {continuation:?}"
             );
         }
-        assert!(of(false, C::Unclear("503".into())).is_err());
-        let ollama = continued(Flavour::Ollama.into(), false, &C::Restarts).unwrap().0;
+        assert!(of(Trailing, false, C::Unclear("503".into())).is_err());
+        let ollama = continued(Flavour::Ollama.into(), Trailing, false, &C::Restarts)
+            .unwrap()
+            .0;
         assert_eq!((ollama.flavour, ollama.prefill), (Flavour::Ollama, Prefill::No));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::upstream::inquiry::Reply;
 use aegis_core::capabilities::Flavour;
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,8 @@ pub(crate) struct Props {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
     server: Option<String>,
+    /// `/v1/models` was not shown this time, which says nothing about the server: the key, the load, its health.
+    pub(crate) withheld: Option<StatusCode>,
     pub(crate) models: Vec<Listed>,
     pub(crate) props: Option<Props>,
     /// As the server names it, without the server's name.
@@ -70,6 +73,13 @@ impl Evidence {
             data: Vec<Listed>,
         }
         self.server.clone_from(&reply.server);
+        self.withheld = Some(reply.status).filter(|status| {
+            let passing = matches!(
+                *status,
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
+            );
+            passing || status.is_server_error()
+        });
         if let Some(list) = read::<List>(reply) {
             self.models = list.data;
         }
@@ -160,7 +170,6 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
 
     fn reply(body: &str) -> Reply {
         Reply {
@@ -227,6 +236,26 @@ mod tests {
             body: "{}".into(),
         });
         assert_eq!(flavour(&evidence), Some(Flavour::LlamaServer));
+    }
+
+    #[test]
+    fn a_list_that_is_not_shown_is_told_from_one_that_is_not_there() {
+        for (status, withheld) in [
+            (200, false),
+            (401, true),
+            (403, true),
+            (404, false),
+            (429, true),
+            (502, true),
+        ] {
+            let mut evidence = Evidence::default();
+            evidence.models(&Reply {
+                status: StatusCode::from_u16(status).unwrap(),
+                server: None,
+                body: "{}".into(),
+            });
+            assert_eq!(evidence.withheld.is_some(), withheld, "{status}");
+        }
     }
 
     #[test]

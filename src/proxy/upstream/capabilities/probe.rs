@@ -18,14 +18,29 @@ const BEGUN: &str = "one, two, three, four, five, six, sev";
 /// How the word goes on.
 const WORD_END: &str = "en";
 
+/// Words of a refusal that is about how the messages stand, or about the flags. "No models loaded" has none of them.
+const OF_MESSAGES: &[&str] = &[
+    "assistant",
+    "prefill",
+    "continue_final_message",
+    "add_generation_prompt",
+    "last message",
+    "final message",
+];
+/// Words of one that a chat template gave.
+const OF_TEMPLATE: &[&str] = &["template", "jinja", "role", "roles", "alternate"];
+
 /// What the refusal of the first probe says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Flags {
     /// The server knows `continue_final_message` and `add_generation_prompt`.
     Known,
-    /// It continues a trailing assistant message, and does not know the flags.
-    TrailingOnly,
-    /// It took the request, so it neither knows the flags nor minds two trailing assistant messages.
+    /// The same, in llama-server's words.
+    LlamaServer,
+    /// It continues a trailing assistant message, and does not know the flags: the words of an older llama-server.
+    LlamaServerOld,
+    /// It took the request, so it neither knows the flags nor minds two trailing assistant messages. At most its template
+    /// minded them, and that is only asked when the server has nothing to say.
     Taken,
     /// It refused it for another reason.
     Refused(String),
@@ -44,9 +59,9 @@ pub(crate) enum Continuation {
     Restarts,
     /// It wrote no content, as while it thinks.
     Nothing,
-    /// The server refused, though it could have understood.
+    /// The server refused the messages or the flags.
     Refused(String),
-    /// It did not look at it.
+    /// It did not look at them: no model loaded, no key, not ready.
     Unclear(String),
 }
 
@@ -75,21 +90,54 @@ pub(crate) fn flags_request(model: Option<&str>) -> String {
 
 /// Reads the answer to [`flags_request`].
 pub(crate) fn read_flags(reply: &Reply) -> Flags {
-    let text = String::from_utf8_lossy(&reply.body).to_lowercase();
-    match reply.status {
-        status if status.is_success() => Flags::Taken,
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            // A server that refuses every member it does not know names them, too.
-            if text.contains("cannot set both") && text.contains("continue_final_message") {
-                Flags::Known
-            } else if text.contains("2 or more assistant messages") {
-                Flags::TrailingOnly
-            } else {
-                Flags::Refused(said(reply))
-            }
-        }
-        _ => Flags::Unclear(said(reply)),
+    if reply.status.is_success() {
+        return Flags::Taken;
     }
+    if !may_refuse(reply.status) {
+        return Flags::Unclear(said(reply));
+    }
+    let text = lower(reply);
+    // vLLM and those who follow it quote the flags, and name them in the other order.
+    if text.contains("cannot set both add_generation_prompt and continue_final_message to true") {
+        return Flags::LlamaServer;
+    }
+    // A server that refuses every member it does not know names them, too.
+    if text.contains("cannot set both") && text.contains("continue_final_message") {
+        Flags::Known
+    } else if text.contains("2 or more assistant messages") {
+        Flags::LlamaServerOld
+    } else if mentions(&text, OF_TEMPLATE) {
+        Flags::Taken
+    } else if reply.status != StatusCode::INTERNAL_SERVER_ERROR || mentions(&text, OF_MESSAGES) {
+        Flags::Refused(said(reply))
+    } else {
+        Flags::Unclear(said(reply))
+    }
+}
+
+/// Whether a server may answer so because of what a request says. llama-server answers 500 where a template refuses the
+/// messages, and older builds where they themselves do.
+fn may_refuse(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::INTERNAL_SERVER_ERROR
+    )
+}
+
+fn lower(reply: &Reply) -> String {
+    String::from_utf8_lossy(&reply.body).to_lowercase()
+}
+
+/// Whether one of the words stands in a text, and not inside a longer word: a "controller" has no role.
+fn mentions(text: &str, words: &[&str]) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    words.iter().any(|word| {
+        text.match_indices(word).any(|(at, _)| {
+            let before = text[..at].chars().next_back();
+            let after = text[at + word.len()..].chars().next();
+            !before.is_some_and(is_part) && !after.is_some_and(is_part)
+        })
+    })
 }
 
 /// The second probe. It asks for a stream, as hidden requests do: llama-server repeats the begun message in a whole
@@ -113,11 +161,13 @@ pub(crate) fn continuation_request(model: Option<&str>, flags: bool) -> String {
 
 /// Reads the answer to [`continuation_request`].
 pub(crate) fn read_continuation(reply: &Reply) -> Continuation {
-    if matches!(
-        reply.status,
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
-    ) {
-        return Continuation::Refused(said(reply));
+    if may_refuse(reply.status) {
+        let text = lower(reply);
+        return if mentions(&text, OF_MESSAGES) || mentions(&text, OF_TEMPLATE) {
+            Continuation::Refused(said(reply))
+        } else {
+            Continuation::Unclear(said(reply))
+        };
     }
     let mut aggregate = Aggregate::new(Dialect::Chat);
     let read = aggregate.feed(&reply.body);
@@ -156,18 +206,28 @@ mod tests {
         }
     }
 
+    /// llama-server's answer where a template wants the roles to alternate.
+    const ALTERNATING: &str = r#"{"error":{"code":500,"message":"While executing CallExpression at line 189: Jinja Exception: After the optional system message, conversation roles must alternate user and assistant roles.","type":"server_error"}}"#;
+
     #[test]
     fn refusals_tell_what_is_known() {
         let llama = r#"{"error":{"code":400,"message":"Cannot set both add_generation_prompt and continue_final_message to true.","type":"invalid_request_error"}}"#;
         let vllm = r#"{"error":{"message":"[{'msg': 'Value error, Cannot set both `continue_final_message` and `add_generation_prompt` to True.'}]","code":400}}"#;
         let old = r#"{"error":{"code":400,"message":"Cannot have 2 or more assistant messages at the end of the list.","type":"invalid_request_error"}}"#;
         let strict = r#"{"detail":[{"type":"extra_forbidden","loc":["body","continue_final_message"]},{"type":"extra_forbidden","loc":["body","add_generation_prompt"]}]}"#;
-        assert_eq!(read_flags(&reply(400, llama)), Flags::Known);
+        assert_eq!(read_flags(&reply(400, llama)), Flags::LlamaServer);
         assert_eq!(read_flags(&reply(400, vllm)), Flags::Known);
-        assert_eq!(read_flags(&reply(400, old)), Flags::TrailingOnly);
+        assert_eq!(read_flags(&reply(400, old)), Flags::LlamaServerOld);
         assert_eq!(read_flags(&reply(200, r#"{"choices":[]}"#)), Flags::Taken);
+        assert_eq!(read_flags(&reply(500, old)), Flags::LlamaServerOld);
         assert!(matches!(read_flags(&reply(422, strict)), Flags::Refused(_)));
-        for status in [401, 404, 500, 503] {
+        assert!(matches!(read_flags(&reply(400, "{}")), Flags::Refused(_)));
+        assert_eq!(read_flags(&reply(500, ALTERNATING)), Flags::Taken);
+        assert!(matches!(
+            read_flags(&reply(500, "out of memory")),
+            Flags::Unclear(_)
+        ));
+        for status in [401, 404, 503] {
             assert!(
                 matches!(read_flags(&reply(status, llama)), Flags::Unclear(_)),
                 "{status}"
@@ -200,10 +260,6 @@ mod tests {
         ] {
             assert_eq!(read_continuation(&stream(texts)), expected, "{texts:?}");
         }
-        assert!(matches!(
-            read_continuation(&reply(400, "{}")),
-            Continuation::Refused(_)
-        ));
         for body in ["", r#"{"error":{"message":"no"}}"#] {
             assert!(
                 matches!(read_continuation(&reply(200, body)), Continuation::Unclear(_)),
@@ -214,6 +270,50 @@ mod tests {
             read_continuation(&reply(503, "")),
             Continuation::Unclear(_)
         ));
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_messages_tells_that_none_is_continued() {
+        for (status, text) in [
+            (
+                400,
+                "Assistant response prefill is incompatible with enable_thinking.",
+            ),
+            (
+                400,
+                "Expected last role User or Tool for serving but got assistant",
+            ),
+            (400, "The last message must be of the user."),
+            (
+                422,
+                "continue_final_message is set but the final message does not appear in the rendered prompt.",
+            ),
+            (500, ALTERNATING),
+            (500, "Error rendering prompt with jinja template: unknown"),
+        ] {
+            assert!(
+                matches!(read_continuation(&reply(status, text)), Continuation::Refused(_)),
+                "{text}"
+            );
+        }
+        for (status, text) in [
+            (400, "{}"),
+            (
+                400,
+                r#"{"error":{"message":"No models loaded. Please load a model in the developer page or use the 'lms load' command."}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Failed to load model \"roleplay-7b\". Error: Failed to load model."}}"#,
+            ),
+            (500, r#"{"error":{"message":"CUDA error: out of memory"}}"#),
+            (503, ALTERNATING),
+        ] {
+            assert!(
+                matches!(read_continuation(&reply(status, text)), Continuation::Unclear(_)),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -83,13 +83,16 @@ async fn a_model_is_looked_at_once() {
     .await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
     let client = client(&base);
-    let first = scout.known(&client, None, Some("m"));
-    let second = scout.clone().known(&client, None, Some("m"));
+    let first = scout.known(Dialect::Chat, &client, None, Some("m"));
+    let second = scout.clone().known(Dialect::Chat, &client, None, Some("m"));
     assert_eq!(first.get(), None);
     back(&scout).await;
     assert_eq!(first.get(), Some(Flavour::LlamaServer.into()));
     assert_eq!(second.get(), first.get());
-    assert_eq!(scout.known(&client, None, Some("m")).get(), first.get());
+    assert_eq!(
+        scout.known(Dialect::Chat, &client, None, Some("m")).get(),
+        first.get()
+    );
     assert_eq!(asked.load(SeqCst), 2, "one list, one probe");
 }
 
@@ -98,10 +101,10 @@ async fn a_failure_is_not_repeated_at_once() {
     let (base, asked) = server(|_, _| (503, r#"{"error":{"message":"Loading model"}}"#)).await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
     let client = client(&base);
-    let known = scout.known(&client, None, None);
+    let known = scout.known(Dialect::Chat, &client, None, None);
     back(&scout).await;
     let looks = asked.load(SeqCst);
-    assert_eq!(scout.known(&client, None, None).get(), None);
+    assert_eq!(scout.known(Dialect::Chat, &client, None, None).get(), None);
     back(&scout).await;
     assert_eq!((known.get(), asked.load(SeqCst)), (None, looks));
 }
@@ -118,7 +121,7 @@ async fn an_unknown_server_is_probed_as_a_stream() {
     })
     .await;
     let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
-    let known = scout.known(&client(&base), None, Some("m"));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
     back(&scout).await;
     let expected = Capabilities {
         prefill: Prefill::Trailing,
@@ -126,6 +129,55 @@ async fn an_unknown_server_is_probed_as_a_stream() {
     };
     assert_eq!(known.get(), Some(expected));
     assert_eq!(asked.load(SeqCst), 6, "four pages, two probes");
+}
+
+/// What is found behind a router that names nobody, when the first probe is refused with these words.
+async fn behind_a_router(answer: fn(&str, &str) -> (u16, &'static str)) -> Option<Capabilities> {
+    let (base, asked) = server(answer).await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
+    back(&scout).await;
+    assert_eq!(asked.load(SeqCst), 5, "four pages, one probe");
+    known.get()
+}
+
+#[tokio::test]
+async fn a_llama_server_behind_a_router_is_known_by_its_words() {
+    const SWAP: &str = r#"{"data":[{"id":"m","owned_by":"llama-swap"}]}"#;
+    let new = behind_a_router(|path, _| match path {
+        "/v1/models" => (200, SWAP),
+        "/v1/chat/completions" => (400, REFUSED),
+        _ => (404, ""),
+    });
+    assert_eq!(new.await, Some(Flavour::LlamaServer.into()));
+    let old = behind_a_router(|path, _| match path {
+        "/v1/models" => (200, SWAP),
+        "/v1/chat/completions" => (
+            400,
+            r#"{"error":{"message":"Cannot have 2 or more assistant messages at the end of the list."}}"#,
+        ),
+        _ => (404, ""),
+    });
+    assert_eq!(old.await, Some(Flavour::LlamaServerOld.into()));
+}
+
+#[tokio::test]
+async fn an_older_tabbyapi_that_ignores_the_flags_is_not_taken_to_continue() {
+    let (base, asked) = server(|path, body| match path {
+        "/v1/models" => (200, r#"{"data":[{"id":"m","owned_by":"tabbyAPI"}]}"#),
+        _ if body.contains("continue_final_message") => (
+            200,
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one, two\"},\"finish_reason\":\"length\"}]}\n\n",
+        ),
+        _ => (500, "the flags were not sent"),
+    })
+    .await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
+    back(&scout).await;
+    let known = known.get().map(|known| (known.flavour, known.prefill));
+    assert_eq!(known, Some((Flavour::Tabbyapi, Prefill::No)));
+    assert_eq!(asked.load(SeqCst), 2, "one list, one probe");
 }
 
 #[test]
@@ -142,11 +194,57 @@ fn a_failure_is_repeated_after_a_pause() {
     let (known, ticket) = models.look_up("m", later, &places);
     assert!(ticket.is_some());
     drop(ticket);
-    known.set(Capabilities::default());
+    known.set(Flavour::LlamaServer.into());
     assert!(
-        models.look_up("m", later + SCOUT_PAUSE, &places).1.is_none(),
+        models.look_up("m", later + SCOUT_DOUBT, &places).1.is_none(),
         "known"
     );
+}
+
+#[test]
+fn that_a_model_cannot_continue_is_not_believed_for_ever() {
+    let mut models = Models::default();
+    let places = Arc::new(Semaphore::new(2));
+    let now = Instant::now();
+    let (known, ticket) = models.look_up("m", now, &places);
+    known.set(Capabilities::default());
+    drop(ticket);
+    let soon = now + SCOUT_PAUSE;
+    assert!(models.look_up("m", soon, &places).1.is_none(), "believed");
+    let later = now + SCOUT_DOUBT;
+    let (meanwhile, ticket) = models.look_up("m", later, &places);
+    assert!(ticket.is_some(), "doubted");
+    assert_eq!(
+        meanwhile.get(),
+        Some(Capabilities::default()),
+        "nobody waits for it"
+    );
+    drop(ticket);
+    known.set(Flavour::LmStudio.into());
+    assert!(models.look_up("m", later + SCOUT_DOUBT, &places).1.is_none());
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_shown_leaves_the_server_unknown() {
+    for (depth, answer) in [
+        (Mode::Enforce, (|_, _| (401, "")) as fn(&str, &str) -> _),
+        (Mode::Shadow, |_, _| (503, "")),
+        (Mode::Enforce, |path, _| match path {
+            "/v1/models" => (429, ""),
+            "/v1/chat/completions" => (200, "{}"),
+            _ => (404, ""),
+        }),
+    ] {
+        let (base, asked) = server(answer).await;
+        let scout = Scout::new(base.clone(), None, &guard(depth, 2));
+        let known = scout.known(Dialect::Chat, &client(&base), None, Some("m"));
+        back(&scout).await;
+        assert_eq!(
+            (known.get(), asked.load(SeqCst)),
+            (None, 4),
+            "four pages, no probe"
+        );
+    }
 }
 
 #[test]
@@ -171,17 +269,27 @@ async fn what_is_not_needed_is_not_asked() {
     let client = client(&base);
     let configured = Scout::new(base.clone(), Some(Flavour::Vllm), &guard(Mode::Enforce, 2));
     assert_eq!(
-        configured.known(&client, None, None).get(),
+        configured.known(Dialect::Chat, &client, None, None).get(),
         Some(Flavour::Vllm.into())
     );
     let off = Scout::new(base.clone(), None, &guard(Mode::Enforce, 0));
-    assert_eq!(off.known(&client, None, None).get(), None);
+    assert_eq!(off.known(Dialect::Chat, &client, None, None).get(), None);
     assert_eq!(asked.load(SeqCst), 0);
     let shadow = Scout::new(base.clone(), None, &guard(Mode::Shadow, 2));
-    let known = shadow.known(&client, None, None);
+    let known = shadow.known(Dialect::Chat, &client, None, None);
     back(&shadow).await;
     assert_eq!(known.get().map(|c| c.prefill), Some(Prefill::BothFlags));
     assert_eq!(asked.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn for_completions_nothing_is_asked_or_waited_for() {
+    let (base, asked) = server(|_, _| (200, LISTED)).await;
+    let scout = Scout::new(base.clone(), None, &guard(Mode::Enforce, 2));
+    let known = scout.known(Dialect::Completions, &client(&base), None, Some("m"));
+    back(&scout).await;
+    assert_eq!(known.get(), Some(Flavour::None.into()));
+    assert_eq!(asked.load(SeqCst), 0);
 }
 
 #[test]
