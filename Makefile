@@ -37,11 +37,12 @@ up: cargo ## build aegis and start its demo: needs nothing but cargo
 	cargo build --release --locked --package aegis-proxy
 	$(AEGIS) demo
 
+# The set-up has just run: a real server or client that is missing is a failure, not a reason to skip.
 .PHONY: test
 test: setup ## run all tests: units, cases, real llama-server, real clients, doc tests
 	$(FAST_RELEASE) cargo build --release --locked --package aegis-proxy
 	$(FAST_RELEASE) cargo test --workspace --release --locked --doc
-	AEGIS_BIN=$(AEGIS) $(FAST_RELEASE) cargo nextest run --workspace --release --locked --profile $(NEXTEST_PROFILE)
+	AEGIS_BIN=$(AEGIS) AEGIS_REQUIRE_REAL=1 $(FAST_RELEASE) cargo nextest run --workspace --release --locked --profile $(NEXTEST_PROFILE)
 
 # The advisories check needs RustSec's database from GitHub, which not every build machine can reach.
 # Where it can be: cargo deny check advisories

@@ -61,10 +61,16 @@ pub struct Once {
     pub left: bool,
 }
 
+/// How many requests the upstream must get.
+pub(crate) fn requests(case: &Case) -> usize {
+    let answers = case.upstream.answers.len().max(1);
+    case.expect.upstream.requests.unwrap_or(answers)
+}
+
 /// All that disagrees between what the upstream got and the expectation.
 pub(crate) fn check(case: &Case, seen: &[Arc<Seen>]) -> Vec<String> {
     let expect = &case.expect.upstream;
-    let requests = expect.requests.unwrap_or(case.upstream.answers.len().max(1));
+    let requests = requests(case);
     let mut found = Vec::new();
     if seen.len() != requests {
         found.push(format!(

@@ -5,7 +5,7 @@ use crate::seen::Seen;
 use crate::wire::BodyWriter;
 use std::fmt::Write as _;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::WriteHalf;
 
@@ -32,6 +32,7 @@ pub(crate) async fn play(
         None => {}
     }
     let ops = script.render();
+    *seen.answered.lock().unwrap() = Some(Instant::now());
     writer.write_all(head(script, &ops).as_bytes()).await?;
     if seen.method == "HEAD" {
         return Ok(After::KeepAlive);

@@ -236,6 +236,17 @@ impl Aegis {
         }
     }
 
+    /// Ends it, and returns all its incidents: nothing can be written any more.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    pub async fn ended_incidents(&mut self) -> Vec<Value> {
+        self.terminate();
+        let exit = self.wait_exit(Duration::from_secs(60)).await;
+        assert!(exit.is_some(), "aegis did not end after SIGTERM");
+        self.incidents()
+    }
+
     /// Largest resident memory so far, in bytes.
     ///
     /// # Panics

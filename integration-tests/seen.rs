@@ -32,6 +32,7 @@ pub struct Seen {
     /// Body bytes written so far.
     pub sent_bytes: AtomicU64,
     pub(crate) sent: Mutex<Vec<u8>>,
+    pub(crate) answered: Mutex<Option<Instant>>,
     pub(crate) ended: Mutex<Option<(Outcome, Instant)>>,
 }
 
@@ -49,6 +50,12 @@ impl Seen {
     #[must_use]
     pub fn sent(&self) -> Vec<u8> {
         self.sent.lock().unwrap().clone()
+    }
+
+    /// When the head of its answer began to be written, `None` before that.
+    #[must_use]
+    pub fn answered(&self) -> Option<Instant> {
+        *self.answered.lock().unwrap()
     }
 
     /// How and when it ended, `None` while it runs.

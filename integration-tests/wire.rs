@@ -117,6 +117,7 @@ pub(crate) async fn read_request(
         at,
         sent_bytes: AtomicU64::new(0),
         sent: Mutex::default(),
+        answered: Mutex::default(),
         ended: Mutex::default(),
     }))
 }

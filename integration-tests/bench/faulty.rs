@@ -23,8 +23,8 @@ const GAP: Duration = Duration::from_millis(10);
 /// What a loop repeats.
 pub(crate) const LOOP: &str =
     " I will look at the file once more, to be quite sure that it is what I think it is.";
-/// How a corrected loop ends.
-pub(crate) const LOOP_END: &str = " It is done.";
+/// Repeats that are said before the upstream gives up.
+const LOOP_TIMES: usize = 30;
 
 /// What goes wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,12 @@ pub(crate) fn answer(number: u64) -> Vec<String> {
 /// The text before a loop.
 pub(crate) fn before_loop(number: u64) -> String {
     answer(number)[..FAULT_AFTER].concat()
+}
+
+/// How a loop ends that is corrected behind `kept` bytes of text. It names them, so that a repeat too much or too few in
+/// what the client gets cannot hide among the others.
+pub(crate) fn loop_end(kept: usize) -> String {
+    format!(" So much for the first {kept} bytes.")
 }
 
 /// The arguments of a sound tool call.
@@ -230,8 +236,12 @@ fn plan(body: &Value) -> Result<Plan, Failure> {
         return Ok(Plan { deltas, finish });
     }
     match (fault, prefill) {
-        ("loop", Some(_)) if corrected => {
-            deltas.push(say(LOOP_END));
+        ("loop", Some(prefill)) if corrected => {
+            let repeats = prefill.strip_prefix(&before_loop(number));
+            if !repeats.is_some_and(|said| LOOP.repeat(LOOP_TIMES).starts_with(said)) {
+                return failure(format!("a prefill that was never said: {prefill:?}"));
+            }
+            deltas.push(say(&loop_end(prefill.len())));
             return Ok(Plan {
                 deltas,
                 finish: Some("stop"),
@@ -239,7 +249,7 @@ fn plan(body: &Value) -> Result<Plan, Failure> {
         }
         ("loop", _) => {
             deltas.extend(tokens[..FAULT_AFTER].iter().map(|t| say(t)));
-            for word in LOOP.repeat(30).split_whitespace() {
+            for word in LOOP.repeat(LOOP_TIMES).split_whitespace() {
                 deltas.push(say(&format!(" {word}")));
             }
         }

@@ -14,6 +14,7 @@ mod procfs;
 mod report;
 mod text;
 mod upstream;
+mod verdict;
 mod ways;
 mod wire;
 

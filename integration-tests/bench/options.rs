@@ -13,14 +13,15 @@ Measures Aegis beside nginx and beside no proxy at all, in one run, with one ups
 aegis-bench [OPTIONS]            throughput, CPU per token, added latency, memory per stream
 aegis-bench idle [OPTIONS]       memory and CPU of many open, silent streams
 aegis-bench faults [OPTIONS]     many streams at once, a share of which has to be corrected
-aegis-bench upstream             the mock upstream alone (the first two start it themselves)
+aegis-bench upstream             the mock upstream of the first two alone, which start it themselves
 
-Options of both:
+Options of all three:
   --aegis PATH         the aegis binary (default: beside this binary)
+  --rules on|off       switch all rules of Aegis on or off (default: on; faults needs them)
+Options of the measurement and of idle:
   --nginx PATH         the nginx binary (default: from PATH, or /usr/sbin/nginx)
   --nginx-workers N    worker processes of nginx (default: one per core, as many as Aegis has threads)
   --only WAYS          comma list of direct, nginx, aegis (default: all; of idle: aegis)
-  --rules on|off       switch all rules of Aegis on or off (default: on)
   --out FILE           where the JSON goes (default: target/bench.json, of idle target/bench-idle.json)
 Options of the measurement:
   --shapes LIST        comma list of TOKENSxGAP_MSxSTREAMS_AT_ONCE[xSTREAMS_IN_ALL], for example 200x10x256
@@ -30,9 +31,11 @@ Options of idle:
   --streams N          streams to hold open (default: 10000; over HTTP/1.1 what the limit of open files allows)
   --tokens N           tokens that each stream delivers before it falls silent (default: 5)
   --hold-s S           how long to hold them open, seconds (default: 10)
-Options of faults: --streams N (default here: 200), --hold-s S (length of each run; default here: 60) and
-  --share F            share of the streams that go wrong (default: 0.2)
-  --h2                 the client speaks HTTP/2 without TLS, 100 streams on each connection";
+  --h2                 the client speaks HTTP/2 without TLS, 100 streams on each connection
+Options of faults:
+  --streams N          streams at once (default: 200)
+  --hold-s S           length of each of the two runs, seconds (default: 60)
+  --share F            share of the streams that go wrong in the second run (default: 0.2)";
 
 /// One load: `at_once` streams in a closed loop until `in_all` were served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -1,7 +1,7 @@
 //! Asking, and what a whole answer has to look like.
 
 use aegis_integration_tests::client::{Answer, Ended, Manner, Request, send};
-use aegis_integration_tests::events::{Reading, read};
+use aegis_integration_tests::events::{Reading, events, read};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,4 +56,38 @@ pub(crate) fn finished(answer: &Answer) -> Reading {
         "{answer}"
     );
     reading
+}
+
+/// An answer that came to its end, and looks as if one request had made it.
+pub(crate) fn one_answer(answer: &Answer) -> Reading {
+    let reading = finished(answer);
+    assert_eq!(reading.roles, [0], "{answer}");
+    for (name, values) in &reading.names {
+        // llama-server stamps each chunk with its own time.
+        assert!(values.len() == 1 || name == "created", "{name}: {values:?}");
+    }
+    assert_eq!(reading.after_done, 0);
+    reading
+}
+
+/// The last `timings` of an answer.
+pub(crate) fn timings(answer: &Answer) -> Value {
+    let events = events(&answer.body).into_iter().rev();
+    let mut found = events
+        .filter_map(|event| serde_json::from_str::<Value>(&event.data).ok())
+        .filter_map(|json| json.get("timings").cloned());
+    found.next().unwrap_or_else(|| panic!("no timings: {answer}"))
+}
+
+/// The content of an answer frame by frame: token by token, as llama-server sends them.
+pub(crate) fn tokens(answer: &Answer) -> Vec<String> {
+    let events = events(&answer.body).into_iter();
+    let frames = events.filter_map(|event| serde_json::from_str::<Value>(&event.data).ok());
+    let texts = frames.filter_map(|json| json["choices"][0]["delta"]["content"].as_str().map(str::to_owned));
+    texts.filter(|text| !text.is_empty()).collect()
+}
+
+/// All content of an answer that came to its end.
+pub(crate) fn text(answer: &Answer) -> String {
+    finished(answer).lane("content").to_owned()
 }

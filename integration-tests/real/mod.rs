@@ -233,6 +233,16 @@ impl Llama {
         started.elapsed()
     }
 
+    /// Tokens that it has written so far, those of answers that were broken off included.
+    pub(crate) async fn written(&self) -> u64 {
+        let metrics = String::from_utf8(self.get("/metrics").await.body).unwrap();
+        let count = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("llamacpp:tokens_predicted_total "));
+        let count = count.and_then(|count| count.trim().parse().ok());
+        count.unwrap_or_else(|| panic!("no count of tokens: {metrics}"))
+    }
+
     async fn wait_for(&self, what: &str, holds: impl Fn(&[Value]) -> bool) {
         let started = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! Hidden corrections against a real llama-server: connections that break, a server that is killed, a poisoned history.
+//! Hidden corrections against a real llama-server: a server that is killed, loops, a poisoned history.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,14 +9,11 @@
 #[path = "../real/mod.rs"]
 mod real;
 
-use aegis_integration_tests::client::Answer;
-use aegis_integration_tests::events::{Reading, events};
-use aegis_integration_tests::flaky::{Cuts, Flaky};
 use aegis_integration_tests::process::Aegis;
-use real::answer::{CHAT, ask, ask_meanwhile, cut_with, finished};
+use real::answer::{CHAT, ask, ask_meanwhile, cut_with, finished, one_answer, text, timings, tokens};
 use real::body::{greedy, with};
 use real::{Llama, Tools};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// One slot: a request that is asked again meets the cache of the one that broke off.
@@ -25,203 +22,6 @@ const TWO_LONG_SLOTS: &[&str] = &["-np", "2", "-c", "65536"];
 
 /// The small model repeats itself; that is not what is looked at here.
 const NO_LOOP_RULE: &str = "[rules.token_loop]\nenabled = false\n";
-
-const TOKENS: u32 = 64;
-const EVERY: usize = 7;
-
-/// Twenty requests with twenty different answers: each forbids the model a word, every other one to repeat itself.
-fn prompts() -> Vec<Value> {
-    let words = [
-        "The",
-        " the",
-        " same",
-        " work",
-        " copy",
-        " of",
-        " Document",
-        " program",
-        " or",
-        " and",
-        " is",
-        " not",
-        " to",
-        " be",
-        " used",
-        " that",
-        " class",
-        " first",
-        " terms",
-        "I",
-    ];
-    let prompts = words.iter().enumerate().map(|(number, word)| {
-        let about = format!("Tell me about{word} and {number}.");
-        let request = json!({
-            "model": "tiny", "stream": true, "temperature": 0, "max_tokens": TOKENS, "ignore_eos": true,
-            "logit_bias": [[word, false]], "messages": [{"role": "user", "content": about}],
-        });
-        match number % 2 {
-            0 => request,
-            _ => with(request, json!({"repeat_penalty": 1.3, "repeat_last_n": 256})),
-        }
-    });
-    prompts.collect()
-}
-
-/// The last `timings` of an answer.
-fn timings(answer: &Answer) -> Value {
-    let events = events(&answer.body).into_iter().rev();
-    let mut found = events
-        .filter_map(|event| serde_json::from_str::<Value>(&event.data).ok())
-        .filter_map(|json| json.get("timings").cloned());
-    found.next().unwrap_or_else(|| panic!("no timings: {answer}"))
-}
-
-/// An answer that came to its end, and looks as if one request had made it.
-fn one_answer(answer: &Answer) -> Reading {
-    let reading = finished(answer);
-    assert_eq!(reading.roles, [0], "{answer}");
-    for (name, values) in &reading.names {
-        // llama-server stamps each chunk with its own time.
-        assert!(values.len() == 1 || name == "created", "{name}: {values:?}");
-    }
-    assert_eq!(reading.after_done, 0);
-    reading
-}
-
-fn text(answer: &Answer) -> String {
-    finished(answer).lane("content").to_owned()
-}
-
-struct Direct {
-    request: Value,
-    text: String,
-    prompt_tokens: u64,
-}
-
-/// The uninterrupted answers, of those requests that the server itself answers alike each time.
-async fn direct(llama: &Llama) -> Vec<Direct> {
-    let mut equal = Vec::new();
-    let all = prompts();
-    for request in &all {
-        let first = ask(llama.addr(), CHAT, request).await;
-        let second = ask(llama.addr(), CHAT, request).await;
-        let took = timings(&first);
-        let prompt_tokens = took["prompt_n"].as_u64().unwrap() + took["cache_n"].as_u64().unwrap();
-        let (text, again) = (text(&first), text(&second));
-        assert!(text.len() > 100, "{text:?}");
-        if text == again {
-            let request = request.clone();
-            equal.push(Direct {
-                request,
-                text,
-                prompt_tokens,
-            });
-        }
-    }
-    let mut texts: Vec<_> = equal.iter().map(|direct| &direct.text).collect();
-    texts.sort();
-    texts.dedup();
-    let (of, distinct) = (all.len(), texts.len());
-    eprintln!(
-        "direct: {} of {of} prompts are answered alike twice; {distinct} different answers",
-        equal.len()
-    );
-    // With fewer there would be little to compare.
-    assert!(equal.len() >= 15 && distinct >= 10);
-    equal
-}
-
-#[tokio::test]
-async fn greedy_equivalence() {
-    let Some(tools) = Tools::find() else { return };
-    let llama = Llama::start(&tools, ONE_SLOT).await;
-    let direct = direct(&llama).await;
-    let flaky = Flaky::in_front_of(llama.addr()).await;
-    let config = format!("{NO_LOOP_RULE}[corrections]\ncorrections_max = 32\n");
-    let aegis = Aegis::in_front_of(&flaky.url(), &config).await;
-    for torn in [false, true] {
-        broken_again_and_again(&aegis, &flaky, &direct, torn).await;
-    }
-    broken_once(&aegis, &flaky, &direct).await;
-    let incidents = aegis.incidents();
-    assert!(!incidents.is_empty());
-    for incident in incidents {
-        let correction = &incident["correction"];
-        assert_eq!(
-            (&incident["code"], &correction["plan"], &correction["outcome"]),
-            (&json!("A204_upstream_lost"), &json!("resume"), &json!("joined")),
-            "{incident:#}"
-        );
-    }
-}
-
-/// Every connection breaks after its 7th frame with text.
-async fn broken_again_and_again(aegis: &Aegis, flaky: &Flaky, direct: &[Direct], torn: bool) {
-    let (mut cuts, mut reused) = (0, Vec::new());
-    for Direct {
-        request,
-        text,
-        prompt_tokens,
-    } in direct
-    {
-        flaky.cut(Cuts {
-            after: EVERY,
-            torn,
-            most: usize::MAX,
-        });
-        let answer = ask(aegis.addr(), CHAT, request).await;
-        assert_eq!(
-            one_answer(&answer).lane("content"),
-            text,
-            "after {} cuts",
-            flaky.made()
-        );
-        assert!(
-            flaky.made() >= TOKENS as usize / EVERY - 1,
-            "{} cuts",
-            flaky.made()
-        );
-        cuts += flaky.made();
-        let cache = timings(&answer)["cache_n"].as_u64().unwrap();
-        assert!(
-            cache > *prompt_tokens,
-            "{cache} tokens of the cache, {prompt_tokens} of the prompt"
-        );
-        reused.push(cache - prompt_tokens);
-    }
-    reused.sort_unstable();
-    eprintln!(
-        "cut {} the 7th frame of each connection: {} answers, {cuts} cuts, all equal byte for byte; the last request of \
-         each reused its prompt and {} (least) or {} (median) generated tokens",
-        if torn { "inside the frame after" } else { "behind" },
-        direct.len(),
-        reused[0],
-        reused[reused.len() / 2],
-    );
-}
-
-/// One connection breaks, after the 7th, the 14th … frame.
-async fn broken_once(aegis: &Aegis, flaky: &Flaky, direct: &[Direct]) {
-    let mut runs = 0;
-    for after in (EVERY..TOKENS as usize).step_by(EVERY) {
-        for Direct { request, text, .. } in direct {
-            flaky.cut(Cuts {
-                after,
-                torn: false,
-                most: 1,
-            });
-            let answer = ask(aegis.addr(), CHAT, request).await;
-            assert_eq!(
-                one_answer(&answer).lane("content"),
-                text,
-                "cut behind frame {after}"
-            );
-            assert_eq!(flaky.made(), 1);
-            runs += 1;
-        }
-    }
-    eprintln!("one cut at each 7th token: {runs} answers, all equal byte for byte");
-}
 
 #[tokio::test]
 async fn kill_nine_and_restart() {
@@ -293,7 +93,8 @@ async fn a_real_loop_is_corrected() {
     let Some(tools) = Tools::find() else { return };
     let llama = Llama::start(&tools, ONE_SLOT).await;
     let aegis = Aegis::in_front_of(&llama.url(), "").await;
-    // The model loops again at once, so the answer ends by its token limit or is cut: what counts is how it goes on.
+    let direct = text(&ask(llama.addr(), CHAT, &greedy(3000)).await);
+    // The model loops again behind the joint, and a loop that comes back is cut.
     let answer = ask(aegis.addr(), CHAT, &greedy(3000)).await;
     let incidents = aegis.wait_incidents(2).await;
     let (first, last) = (&incidents[0], &incidents[incidents.len() - 1]);
@@ -312,6 +113,20 @@ async fn a_real_loop_is_corrected() {
         (&[0][..], 1)
     );
     assert!(!String::from_utf8_lossy(&answer.body).contains("[Note: a first attempt"));
+    // Up to the joint the answer is what the model says by itself.
+    let kept = first["correction"]["tokens_kept"].as_u64().unwrap() as usize;
+    let tokens = tokens(&answer);
+    let (before, after) = tokens.split_at(kept);
+    assert!(
+        direct.starts_with(&before.concat()),
+        "{before:?} is not the start of {direct:?}"
+    );
+    assert!(
+        !before.is_empty() && !after.is_empty(),
+        "{kept} of {} tokens",
+        tokens.len()
+    );
+    eprintln!("{kept} tokens stayed, {} came behind the joint", after.len());
     llama.wait_idle().await;
 }
 
