@@ -1,6 +1,7 @@
 //! The head of a guarded call: read the request, send it, wait for the answer's head, choose how to guard it.
 
-use super::guarded::{GuardedBody, Session};
+use super::context::Session;
+use super::guarded::GuardedBody;
 use super::{address, collected, no_answer, passed, whole};
 use crate::app::App;
 use crate::http::body::ClientBody;
@@ -16,7 +17,7 @@ use aegis_core::error::Code;
 use aegis_core::incident::Incident;
 use aegis_core::relay::{Relay, Source};
 use aegis_core::request::{self, RequestFacts, heal, streamed};
-use aegis_core::stall::StallClock;
+use aegis_core::stall::{Heartbeat, StallClock};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -160,7 +161,8 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
 /// until a slot is free, so only a heartbeat can tell waiting from death. A stall that the policy passes over ends the
-/// watch, not the waiting.
+/// watch, not the waiting. One of a hidden request is not recorded (`records`), and counts as a loss where nobody is left
+/// to send an answer.
 pub(super) async fn await_head(
     session: &Session,
     watch: &mut Option<StallClock>,
@@ -196,10 +198,13 @@ pub(super) async fn await_head(
             heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
         };
         if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
-            if !records {
-                return Err(Failure::new(stalled.code, stalled.detail));
+            if records {
+                session.stalled_before_head(&stalled)?;
+            } else if session.ends_stalled(&stalled) {
+                let dead = matches!(heartbeat, Heartbeat::Dead(_));
+                let code = if dead { Code::UpstreamLost } else { stalled.code };
+                return Err(Failure::new(code, stalled.detail));
             }
-            session.stalled_before_head(&stalled)?;
             *watch = None;
         }
     }
