@@ -278,7 +278,6 @@ async fn guard(
                 .entry("x-accel-buffering")
                 .or_insert(HeaderValue::from_static("no"));
             let config = &session.app.config;
-            let bytes_max = config.bounds.answer_bytes_max;
             let guard = if call.collects {
                 &config.guard_whole
             } else {
@@ -296,7 +295,7 @@ async fn guard(
             let relay = Relay::new(Arc::clone(guard), call.dialect, facts, clock).with_source(source);
             let body = GuardedBody::new(session, relay, call.known, body);
             if call.collects {
-                return collected::serve(call.dialect, head, body, bytes_max).await;
+                return collected::serve(call.dialect, head, body).await;
             }
             Ok(Response::from_parts(head, ClientBody::guarded(body)))
         }
