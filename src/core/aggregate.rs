@@ -70,7 +70,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// An aggregate of nothing.
+    /// An aggregate of nothing, for frames of at most [`FRAME_BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
         Self {
@@ -89,11 +89,18 @@ impl Aggregate {
         }
     }
 
+    /// Another limit on the length of a frame.
+    #[must_use]
+    pub fn with_frame_bytes_max(mut self, frame_bytes_max: usize) -> Self {
+        self.framer = Framer::new(frame_bytes_max);
+        self
+    }
+
     /// Takes the next bytes of the stream, cut anywhere.
     ///
     /// # Errors
     /// [`Unreadable`] for the first frame in them that cannot be read. It is left out, and the rest is taken all the same;
-    /// only after a frame of more than [`FRAME_BYTES_MAX`] bytes nothing more is.
+    /// only after a frame over the limit nothing more is: [`Self::is_unframed`].
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
         if let Some(unframed) = &self.unframed {
             return Err(unframed.clone());
@@ -197,6 +204,18 @@ impl Aggregate {
         self.natives.entry(index).or_default().take(object)
     }
 
+    /// Whether a frame was longer than the limit, so that nothing after it can be told apart.
+    #[must_use]
+    pub fn is_unframed(&self) -> bool {
+        self.unframed.is_some()
+    }
+
+    /// Whether any choice came to its end.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.choices.values().any(Choice::is_finished) || self.natives.values().any(Native::is_finished)
+    }
+
     /// Bytes held, for the caller to bound.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -205,15 +224,20 @@ impl Aggregate {
         self.pending.len() + self.head.len() + choices + natives
     }
 
-    /// The answer. A last frame without its blank line counts.
-    #[must_use]
-    pub fn finish(mut self) -> Whole {
+    /// The stream is over: a last frame without its blank line counts.
+    pub fn close(&mut self) {
         if !self.pending.is_empty() {
             let mut frame = std::mem::take(&mut self.pending);
             frame.extend_from_slice(b"\n\n");
             // A frame that broke off is no frame; that the stream broke off is for the caller to know.
             let _torn = self.frame(&frame);
         }
+    }
+
+    /// The answer, whether it [came to its end](Self::is_finished) or not.
+    #[must_use]
+    pub fn finish(mut self) -> Whole {
+        self.close();
         if let Some(json) = self.error.take() {
             return Whole::Error { json };
         }

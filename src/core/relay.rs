@@ -20,6 +20,7 @@ mod guard;
 mod held;
 mod joined;
 mod mend;
+mod outgoing;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -34,16 +35,16 @@ use crate::dialect::{Dialect, Template};
 use crate::error::Code;
 use crate::event::LaneId;
 use crate::incident::Incident;
-use crate::limits::OUTPUT_BYTES_MAX;
 use crate::request::RequestFacts;
 use crate::ring::Ring;
 use crate::sentinel::{Mark, Sentinel};
 use crate::sse::framer::{FrameTooLarge, Framer};
 use crate::stall::StallClock;
 use ask::{Asking, Pending};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use held::{HeldFrame, Told};
 use joined::Join;
+use outgoing::Outgoing;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -92,7 +93,7 @@ pub struct Relay {
     told: Told,
     /// The first frame that says anything, and where it ends in the ring: it tells the client what answer this is.
     first: Option<(u64, Bytes)>,
-    out: VecDeque<Bytes>,
+    out: Outgoing,
     incidents: Vec<Incident>,
     /// Incidents so far.
     recorded: usize,
@@ -173,7 +174,7 @@ impl Relay {
             held: VecDeque::new(),
             told: Told::textless(),
             first: None,
-            out: VecDeque::new(),
+            out: Outgoing::default(),
             incidents: Vec::new(),
             recorded: 0,
             heartbeat_wanted: false,
@@ -319,31 +320,16 @@ impl Relay {
         }
     }
 
-    /// The next bytes for the client, at most [`OUTPUT_BYTES_MAX`] where they come in several pieces: what was
-    /// released together leaves in one write.
+    /// The next bytes for the client, at most [`OUTPUT_BYTES_MAX`](crate::limits::OUTPUT_BYTES_MAX) where they come in
+    /// several pieces.
     pub fn take_output(&mut self) -> Option<Bytes> {
-        let first = self.out.pop_front()?;
-        let Some(second) = self.out.front() else {
-            return Some(first);
-        };
-        if first.len() + second.len() > OUTPUT_BYTES_MAX {
-            return Some(first);
-        }
-        let mut joined = BytesMut::with_capacity(OUTPUT_BYTES_MAX);
-        joined.extend_from_slice(&first);
-        while let Some(next) = self
-            .out
-            .pop_front_if(|next| joined.len() + next.len() <= OUTPUT_BYTES_MAX)
-        {
-            joined.extend_from_slice(&next);
-        }
-        Some(joined.freeze())
+        self.out.take()
     }
 
     /// Bytes that are ready for the client.
     #[must_use]
     pub fn output_bytes(&self) -> usize {
-        self.out.iter().map(Bytes::len).sum()
+        self.out.bytes()
     }
 
     /// How the client's body must end; `None` while the stream is open. Output may still be waiting.

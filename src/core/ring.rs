@@ -86,7 +86,7 @@ impl Ring {
 
     /// Hands out everything before `to` that was not handed out yet, in the chunks it came in. `to` is capped at the
     /// ruled cursor: this is where "released ≤ ruled" holds by construction.
-    pub fn release(&mut self, to: u64, out: &mut VecDeque<Bytes>) {
+    pub fn release(&mut self, to: u64, out: &mut impl Extend<Bytes>) {
         let to = to.min(self.ruled);
         while self.released < to {
             let Some(front) = self.chunks.front_mut() else {
@@ -99,14 +99,14 @@ impl Ring {
                 front.split_to(wanted)
             };
             self.released += part.len() as u64;
-            out.push_back(part);
+            out.extend([part]);
         }
     }
 
     /// Passes over everything before `to` that was not handed out yet: something else went out in its place. `to` is
     /// capped at the ruled cursor, as for [`Self::release`].
     pub fn skip(&mut self, to: u64) {
-        self.release(to, &mut VecDeque::new());
+        self.release(to, &mut Vec::new());
     }
 
     /// Forgets everything from `to` on, as if it had never been written. What was handed out stays handed out.

@@ -78,6 +78,9 @@ pub(crate) const RESUME_WAIT: Duration = Duration::from_secs(60);
 pub(crate) const PING: Duration = Duration::from_secs(5);
 /// Pause between looks at an upstream that is gone or loading, while a stream waits to be resumed.
 pub(crate) const HIDDEN_RETRY: Duration = Duration::from_millis(200);
+/// Longest pause between hidden requests to an upstream that is well and does not take them (busy, or behind a proxy that
+/// answers for it): each carries the whole prompt, so the pause doubles up to here.
+pub(crate) const HIDDEN_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Most that is read of a refusal to a hidden request.
 pub(crate) const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 

@@ -3,7 +3,7 @@
 use super::joined::Joined;
 use super::message::Message;
 use super::object::{Kept, Writer};
-use super::{object, text, unreadable};
+use super::{object, text};
 use crate::dialect::Dialect;
 use crate::request::members::Members;
 use crate::sse::parse::Unreadable;
@@ -18,9 +18,12 @@ pub(super) struct Choice {
     logprobs: Logprobs,
     /// Ids of the tokens, where the server sends them along.
     token_ids: Joined,
-    /// The reason it ended, and all that is not known.
+    /// The reason it ended, and all that is not known, log probabilities and token ids of an unknown shape included.
     others: Kept,
 }
+
+/// Members of a choice that are written by themselves.
+const NAMED: [&str; 3] = ["finish_reason", "logprobs", "token_ids"];
 
 impl Choice {
     /// Takes one chunk's part for this choice. `true` when the choice ends with it.
@@ -36,12 +39,8 @@ impl Choice {
                     }
                 }
                 "text" => text(name, json, &mut self.text)?,
-                "logprobs" => self.logprobs.take(json)?,
-                "token_ids" => {
-                    if !self.token_ids.push(json) {
-                        return Err(unreadable(format_args!("{name} is not a list")));
-                    }
-                }
+                "logprobs" if self.logprobs.take(json) => {}
+                "token_ids" if self.token_ids.push(json) => {}
                 "index" => {}
                 // Some servers write an empty reason into every chunk.
                 "finish_reason" if json == "\"\"" => {}
@@ -57,7 +56,8 @@ impl Choice {
     /// Writes the choice with its members in the order of llama-server.
     pub(super) fn write(&self, dialect: Dialect, index: u32, out: &mut Vec<u8>) {
         let reason = self.others.get("finish_reason").unwrap_or("null");
-        let logprobs = self.logprobs.to_json();
+        let logprobs = self.or_as_sent("logprobs", self.logprobs.to_json());
+        let token_ids = self.or_as_sent("token_ids", self.token_ids.to_json());
         let mut choice = Writer::open(out);
         match dialect {
             Dialect::Chat => {
@@ -74,9 +74,24 @@ impl Choice {
                 choice.member("finish_reason", reason);
             }
         }
-        choice.maybe("token_ids", self.token_ids.to_json().as_deref());
-        choice.all(self.others.except(&["finish_reason"]));
+        choice.maybe("token_ids", token_ids.as_deref());
+        choice.all(self.others.except(&NAMED));
         choice.close();
+    }
+
+    /// A value that was put together, or else the last one of a shape that cannot be.
+    fn or_as_sent(&self, name: &str, joined: Option<String>) -> Option<String> {
+        let says = joined.as_deref().is_some_and(|json| json != "null");
+        match self.others.get(name) {
+            Some(odd) if !says => Some(odd.to_owned()),
+            _ => joined,
+        }
+    }
+
+    /// Whether it has a reason to have ended.
+    pub(super) fn is_finished(&self) -> bool {
+        let reason = self.others.get("finish_reason");
+        reason.is_some_and(|reason| reason != "null")
     }
 
     /// Bytes held.
@@ -96,12 +111,13 @@ struct Logprobs {
 }
 
 impl Logprobs {
-    fn take(&mut self, json: &str) -> Result<(), Unreadable> {
-        self.seen = true;
-        let Some(logprobs) = object("logprobs", json)? else {
-            return Ok(());
+    /// Takes one chunk's. `false` when it is neither an object nor null.
+    fn take(&mut self, json: &str) -> bool {
+        let Ok(logprobs) = object("logprobs", json) else {
+            return false;
         };
-        for (name, json) in logprobs.iter() {
+        self.seen = true;
+        for (name, json) in logprobs.iter().flat_map(Members::iter) {
             if !json.starts_with('[') && json != "null" {
                 self.others.last(name, json);
                 continue;
@@ -111,11 +127,10 @@ impl Logprobs {
                 self.lists.push((name.to_owned(), Joined::default()));
                 self.lists.len() - 1
             });
-            if !self.lists[at].1.push(json) {
-                return Err(unreadable(format_args!("logprobs.{name} is not a list")));
-            }
+            // A list or null: it always fits.
+            let _fits = self.lists[at].1.push(json);
         }
-        Ok(())
+        true
     }
 
     fn to_json(&self) -> Option<String> {
@@ -125,9 +140,11 @@ impl Logprobs {
         let mut out = Vec::new();
         let mut object = Writer::open(&mut out);
         for (name, list) in &self.lists {
-            object.maybe(name, list.to_json().as_deref());
+            let odd = self.others.get(name).filter(|_| matches!(list, Joined::Null));
+            object.maybe(name, odd.map(str::to_owned).or_else(|| list.to_json()).as_deref());
         }
-        object.all(self.others.except(&[]));
+        let named: Vec<&str> = self.lists.iter().map(|(name, _)| name.as_str()).collect();
+        object.all(self.others.except(&named));
         object.close();
         String::from_utf8(out).ok()
     }

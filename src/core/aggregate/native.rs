@@ -12,6 +12,7 @@ pub(super) struct Native {
     content: Joined,
     probabilities: Joined,
     last: Members,
+    finished: bool,
 }
 
 impl Native {
@@ -25,6 +26,7 @@ impl Native {
         {
             return Err(unreadable(format_args!("completion_probabilities is not a list")));
         }
+        self.finished |= object.get("stop") == Some("true");
         self.last = object;
         Ok(())
     }
@@ -52,6 +54,11 @@ impl Native {
             let _unset = self.last.set(name, json);
         }
         out.extend_from_slice(self.last.to_json().as_bytes());
+    }
+
+    /// Whether its last object came.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     /// Bytes held.

@@ -233,7 +233,6 @@ fn an_unreadable_frame_is_told_and_left_out() {
         r#"{"choices":[{"delta":{"content":["a"]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":{}}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":5}}]}}]}"#,
-        r#"{"choices":[{"logprobs":{"content":[1]}},{"logprobs":5}]}"#,
     ] {
         let mut aggregate = Aggregate::new(Dialect::Chat);
         let result = aggregate.feed(sse(&[text, odd, text]).as_bytes());
@@ -243,6 +242,56 @@ fn an_unreadable_frame_is_told_and_left_out() {
         };
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["choices"][0]["message"]["content"], "aa", "{odd}");
+    }
+}
+
+#[test]
+fn values_of_an_unknown_shape_are_kept_as_they_came() {
+    let choice =
+        |members: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}},{members}}}]}}"#);
+    let answer = chat(&[
+        &choice(r#""logprobs":5,"token_ids":7"#),
+        &choice(r#""logprobs":null,"token_ids":{"x":8}"#),
+    ]);
+    let odd = &answer["choices"][0];
+    assert_eq!(
+        (&odd["logprobs"], &odd["token_ids"]),
+        (&json!(5), &json!({"x": 8}))
+    );
+    // What can be put together counts more, and no name stands there twice.
+    let events = sse(&[
+        &choice(r#""logprobs":{"content":null,"n":1},"token_ids":[1]"#),
+        &choice(r#""logprobs":{"content":5},"token_ids":2"#),
+        &choice(r#""logprobs":"x","token_ids":[3]"#),
+    ]);
+    let Whole::Body(body) = whole(Dialect::Chat, &events) else {
+        panic!("{events}");
+    };
+    let body = String::from_utf8(body).unwrap();
+    assert!(
+        body.contains(r#""logprobs":{"content":5,"n":1},"token_ids":[1,3]}"#),
+        "{body}"
+    );
+    assert_eq!(body.matches("token_ids").count(), 1, "{body}");
+}
+
+#[test]
+fn whether_the_answer_came_to_its_end_is_known() {
+    let text = r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":""}]}"#;
+    let other = r#"{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}"#;
+    let native = r#"{"content":"a","stop":false}"#;
+    let last = r#"{"content":"","stop":true}"#;
+    for (events, finished) in [
+        (vec![text, "[DONE]"], false),
+        (vec![text, other, text], true),
+        (vec![native], false),
+        (vec![native, last], true),
+    ] {
+        let mut aggregate = Aggregate::new(Dialect::Chat);
+        // The last event has no blank line yet.
+        aggregate.feed(sse(&events).trim_end().as_bytes()).unwrap();
+        aggregate.close();
+        assert_eq!(aggregate.is_finished(), finished, "{events:?}");
     }
 }
 
@@ -265,6 +314,9 @@ fn choices_calls_and_frames_are_bounded() {
     assert!(aggregate.feed(&vec![b'x'; FRAME_BYTES_MAX + 1]).is_err());
     assert_eq!(aggregate.bytes(), 0);
     assert!(aggregate.feed(b"\n\n").is_err(), "what follows cannot be framed");
+    assert!(aggregate.is_unframed());
+    let mut aggregate = Aggregate::new(Dialect::Chat).with_frame_bytes_max(2 * FRAME_BYTES_MAX);
+    aggregate.feed(&vec![b'x'; FRAME_BYTES_MAX + 1]).unwrap();
 }
 
 #[test]

@@ -86,14 +86,14 @@ impl Dialect {
     }
 }
 
-/// The HTTP status that an error inside a stream names (`error.code` as a number), if it names one.
+/// The HTTP status that an error inside a stream names (`error.code` or `error.status` as a number), if it names one.
 #[must_use]
 pub fn error_status(frame: &[u8]) -> Option<u16> {
     let event = parse::parse(frame).ok()??;
     let value: serde_json::Value = serde_json::from_str(&event.data).ok()?;
     let error = value.get("error").unwrap_or(&value);
-    let code = error.get("code").or_else(|| error.get("status"))?.as_u64()?;
-    u16::try_from(code).ok()
+    let number = |name| u16::try_from(error.get(name)?.as_u64()?).ok();
+    number("code").or_else(|| number("status"))
 }
 
 /// llama-server before September 2025 reported a failure as a bare line `error: {…}`, which every SSE parser
@@ -146,5 +146,18 @@ mod tests {
             .unwrap();
         assert_eq!(old.silent_error.as_deref(), Some("slot died"));
         assert_eq!(old.error, None);
+    }
+
+    #[test]
+    fn an_error_names_its_status_as_code_or_as_status() {
+        for (error, want) in [
+            (r#"{"error":{"code":503}}"#, Some(503)),
+            (r#"{"error":{"code":"no_such_model","status":404}}"#, Some(404)),
+            (r#"{"error":{"code":null,"status":404}}"#, Some(404)),
+            (r#"{"error":{"code":"x","status":"y"}}"#, None),
+        ] {
+            let frame = format!("data: {error}\n\n");
+            assert_eq!(error_status(frame.as_bytes()), want, "{error}");
+        }
     }
 }

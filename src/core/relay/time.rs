@@ -88,6 +88,13 @@ impl Relay {
         }
     }
 
+    /// Whether a stall clock watches the upstream's silence. Where none does, or any more, the driver's own limit on
+    /// silence counts; [`Self::deadline`] does not tell, for it is also that of text which is held.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.is_open() && self.clock.is_some()
+    }
+
     /// Whether the upstream must be asked for a sign of life now.
     pub fn take_heartbeat_request(&mut self) -> bool {
         std::mem::take(&mut self.heartbeat_wanted)

@@ -15,6 +15,8 @@ use bytes::Bytes;
 ///   for `echo`;
 /// - `best_of` more than 1: servers choose among answers that are whole;
 /// - `return_tokens`, `response_fields` and `verbose`, options of llama-server that it follows only in part in a stream;
+/// - `prompt_logprobs`: vLLM refuses them in a stream, and where they ask for nothing but the prompt's own tokens (0) it
+///   leaves them out;
 /// - the body is not understood.
 #[must_use]
 pub fn as_stream(dialect: Dialect, body: &[u8], facts: &RequestFacts) -> Option<Bytes> {
@@ -25,6 +27,10 @@ pub fn as_stream(dialect: Dialect, body: &[u8], facts: &RequestFacts) -> Option<
     let mut request = Members::read(body).ok()?;
     let whole_only = ["echo", "return_tokens", "response_fields", "verbose"];
     if whole_only.into_iter().any(|name| asks(&request, name)) {
+        return None;
+    }
+    // 0 asks for something here.
+    if !matches!(request.get("prompt_logprobs"), None | Some("null" | "false")) {
         return None;
     }
     let one_is_best = matches!(request.get("best_of"), None | Some("null" | "0" | "1"));
@@ -89,6 +95,8 @@ mod tests {
             r#"{"return_tokens":true}"#,
             r#"{"response_fields":["content"]}"#,
             r#"{"verbose":true}"#,
+            r#"{"prompt_logprobs":1}"#,
+            r#"{"prompt_logprobs":0}"#,
             r#"{"stream_options":[]}"#,
         ] {
             assert_eq!(streamed(Dialect::Chat, body), None, "{body}");
@@ -102,8 +110,7 @@ mod tests {
 
     #[test]
     fn what_asks_for_nothing_is_no_reason() {
-        let body =
-            r#"{"echo":false,"best_of":null,"response_fields":[],"verbose":false,"return_tokens":null}"#;
+        let body = r#"{"echo":false,"best_of":null,"response_fields":[],"verbose":false,"return_tokens":null,"prompt_logprobs":null}"#;
         assert!(streamed(Dialect::Completions, body).is_some());
     }
 }

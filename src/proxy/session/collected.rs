@@ -1,59 +1,75 @@
 //! A guarded answer for a client that did not ask for a stream: taken as a stream, so that faults show while they happen,
 //! and handed over as one body.
 
+use super::context::Session;
 use super::guarded::GuardedBody;
 use crate::http::body::ClientBody;
 use crate::http::rescue::Failure;
-use crate::upstream::client::Cause;
 use aegis_core::aggregate::{Aggregate, Whole};
-use aegis_core::dialect::Dialect;
+use aegis_core::dialect::{Dialect, error_status};
 use aegis_core::error::Code;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
-use http_body::Body;
+use http_body_util::BodyExt;
 use serde_json::Value;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::sync::Arc;
 
-/// Reads the guarded stream to its end and rebuilds the body that the client asked for, of at most `bytes_max` bytes.
+/// Reads the guarded stream to its end and rebuilds the body that the client asked for.
 ///
 /// # Errors
-/// [`Failure`] when the answer was cut or broke off.
+/// [`Failure`] when the answer was cut or broke off, and when a part of it cannot be in the body: the client would take it
+/// for whole.
 pub(super) async fn serve(
     dialect: Dialect,
     mut head: Parts,
-    mut body: GuardedBody,
-    bytes_max: usize,
+    body: GuardedBody,
 ) -> Result<Response<ClientBody>, Failure> {
-    let mut aggregate = Aggregate::new(dialect);
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|cause: Cause| Failure::new(Code::UpstreamLost, cause.to_string()))?;
+    let session = Arc::clone(body.session());
+    let mut aggregate = read(&session, dialect, body).await?;
+    aggregate.close();
+    let finished = aggregate.is_finished();
+    let lost = |message: &str| Err(session.refused(Code::UpstreamLost, message.to_owned()));
+    let body = match aggregate.finish() {
+        Whole::Body(body) if finished => body,
+        Whole::Body(_) => return lost("the upstream ended its answer without a finish reason"),
+        Whole::Error { json } => return error(head, &json),
+        Whole::Empty => return lost("the upstream sent an empty answer"),
+    };
+    json_head(&mut head, body.len());
+    Ok(Response::from_parts(head, ClientBody::whole(body)))
+}
+
+/// Everything that the guarded stream says.
+async fn read(session: &Session, dialect: Dialect, mut body: GuardedBody) -> Result<Aggregate, Failure> {
+    let config = &session.app.config;
+    let bytes_max = config.bounds.answer_bytes_max;
+    let frame_bytes_max = config.guard_whole.limits.frame_bytes_max;
+    let mut aggregate = Aggregate::new(dialect).with_frame_bytes_max(frame_bytes_max);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|cause| session.refused(Code::UpstreamLost, cause.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if let Err(error) = aggregate.feed(&data) {
-            // The relay has judged it, and passed it with an incident: the body goes without.
-            tracing::debug!(%error, "a frame of a collected answer is left out");
+            // The policy let it pass, and a stream would have it as it came. A body cannot, and one without it would look
+            // whole.
+            let code = if aggregate.is_unframed() {
+                Code::FrameTooLarge
+            } else {
+                Code::UndecodableFrame
+            };
+            return Err(session.refused(code, format!("a frame of the answer is {error}")));
         }
         if aggregate.bytes() > bytes_max {
             let message =
                 format!("the answer is larger than {bytes_max} bytes; raise limits.answer_bytes_max");
-            return Err(Failure::new(Code::FrameTooLarge, message));
+            return Err(session.refused(Code::FrameTooLarge, message));
         }
+        // All of it may be released at once, and this loop would then keep the worker from all others until its end.
+        tokio::task::yield_now().await;
     }
-    let body = match aggregate.finish() {
-        Whole::Body(body) => body,
-        Whole::Error { json } => return error(head, &json),
-        Whole::Empty => {
-            return Err(Failure::new(
-                Code::UpstreamLost,
-                "the upstream sent an empty answer",
-            ));
-        }
-    };
-    json_head(&mut head, body.len());
-    Ok(Response::from_parts(head, ClientBody::whole(body)))
+    Ok(aggregate)
 }
 
 fn json_head(head: &mut Parts, length: usize) {
@@ -79,8 +95,9 @@ fn error(mut head: Parts, json: &str) -> Result<Response<ClientBody>, Failure> {
             .replacen(&format!(" ({code})."), ".", 1);
         return Err(Failure::new(code, message.trim_end_matches('.')));
     }
-    let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-    head.status = status
+    // As one line, also where the event had several.
+    let frame = format!("data: {}\n\n", json.replace(['\r', '\n'], " "));
+    head.status = error_status(frame.as_bytes())
         .and_then(|status| StatusCode::from_u16(status).ok())
         .filter(|status| status.is_client_error() || status.is_server_error())
         .unwrap_or(StatusCode::BAD_GATEWAY);

@@ -1,21 +1,15 @@
 //! A guarded stream: drives the sans-IO relay from the task that writes to the client.
 
-use super::hidden::{self, Hidden};
-use crate::app::App;
-use crate::http::rescue::Failure;
-use crate::incidents::Subject;
+use super::context::Session;
+use super::hidden::{Hidden, UnderWay};
 use crate::upstream::client::{Cause, UpstreamBody};
-use crate::upstream::inquiry::{Key, root_cause};
+use crate::upstream::inquiry::root_cause;
 use aegis_core::capabilities::Known;
-use aegis_core::decide::{Means, Unavailable, decide};
 use aegis_core::error::Code;
-use aegis_core::incident::Incident;
 use aegis_core::limits::OUTPUT_BYTES_MAX;
 use aegis_core::relay::{End, Relay, UpstreamEnd};
-use aegis_core::request::RequestFacts;
-use aegis_core::stall::{Heartbeat, Stalled};
+use aegis_core::stall::Heartbeat;
 use bytes::Bytes;
-use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,59 +21,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use uuid::Uuid;
-
-/// What belongs to one guarded call from its request to its last byte.
-pub(crate) struct Session {
-    pub(crate) app: Arc<App>,
-    pub(crate) request_id: Uuid,
-    /// The client's key, for heartbeats to servers that want it.
-    pub(crate) key: Option<Key>,
-    pub(crate) facts: Arc<RequestFacts>,
-    /// The head of the request as it went upstream: hidden requests have the same.
-    pub(crate) head: Parts,
-}
-
-impl Session {
-    /// Records an incident of this call.
-    pub(crate) fn record(&self, model: Option<&str>, incident: &Incident) {
-        let subject = Subject {
-            request_id: self.request_id,
-            upstream: &self.app.upstream_name,
-            model: model.or(self.facts.model.as_deref()),
-        };
-        self.app.incidents.record(subject, incident);
-    }
-
-    /// The upstream stalled before it sent a head: a failure, unless the policy passes over it.
-    pub(super) fn stalled_before_head(&self, stalled: &Stalled) -> Result<(), Failure> {
-        if !self.app.config.guard.rulebook.policy(stalled.code).enabled {
-            return Ok(());
-        }
-        match self.settle(stalled.code, &stalled.detail) {
-            true => Err(Failure::new(stalled.code, stalled.detail.clone())),
-            false => Ok(()),
-        }
-    }
-
-    /// Records a fault of an answer of which the client has nothing yet. Whether the policy keeps the answer back.
-    pub(super) fn settle(&self, code: Code, detail: &str) -> bool {
-        let guard = &self.app.config.guard;
-        let finding = guard.rulebook.stream_finding(code, 0, detail.to_owned());
-        let unavailable = Unavailable {
-            code: Code::NotInjectable,
-            why: "the answer has not begun".to_owned(),
-            fallback: guard.corrections.on_not_injectable,
-        };
-        let means = Means {
-            mend: false,
-            correct: Err(unavailable),
-        };
-        let outcome = decide(&finding, &guard.policy, means);
-        let takes_effect = outcome.takes_effect();
-        self.record(None, &Incident::new(finding, outcome, 0));
-        takes_effect
-    }
-}
 
 /// The body of a guarded stream. Dropping it drops the upstream's body, which closes that connection and so frees
 /// the slot.
@@ -96,11 +37,12 @@ pub(crate) struct GuardedBody {
     last_output: Instant,
     pulse: Option<JoinHandle<Heartbeat>>,
     /// The hidden request under way. There is at most one; dropping it aborts it.
-    hidden: Option<Pin<Box<dyn Future<Output = Hidden> + Send>>>,
+    hidden: Option<UnderWay>,
     /// The ids of the hidden requests so far.
     hidden_ids: Vec<(u32, Uuid)>,
-    /// What the upstream can do, and whether this stream has waited for it to be found out.
-    known: Known,
+    /// What the upstream can do, where it was not known when this stream began. Plans were then made for a server that is
+    /// only hoped for.
+    unknown: Option<Known>,
     waited_for_scout: bool,
     /// The waker that timer and shutdown signal know.
     registered: Option<Waker>,
@@ -121,18 +63,23 @@ impl GuardedBody {
             timer_at,
             last_bytes: now,
             last_output: now,
+            unknown: relay.is_upstream_unknown().then_some(known),
             session: Arc::new(session),
             relay,
             upstream: Some(upstream),
             pulse: None,
             hidden: None,
             hidden_ids: Vec::new(),
-            known,
             waited_for_scout: false,
             registered: None,
             frames_in_a_row: 0,
             bursts: false,
         }
+    }
+
+    /// The call that this is the answer of.
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     /// Takes what the upstream has. `true` when something happened.
@@ -220,9 +167,7 @@ impl GuardedBody {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let idle = self.session.app.config.bounds.idle;
-            // Where nobody watches for stalls, or any more, only silence itself has a limit.
-            let unwatched = self.relay.deadline().is_none() && !self.relay.is_asking();
-            if unwatched && now >= self.last_bytes + idle {
+            if self.silent_until().is_some_and(|until| now >= until) {
                 let detail = format!("the upstream sent nothing for {} s", idle.as_secs_f64());
                 self.relay.on_abort(now, Code::UpstreamTimeout, &detail);
                 return true;
@@ -230,10 +175,7 @@ impl GuardedBody {
             if self.ping_at().is_some_and(|ping| now >= ping) {
                 self.last_output = now;
                 self.relay.on_waiting();
-                self.arm(
-                    self.deadline()
-                        .unwrap_or(now + self.session.app.config.bounds.idle),
-                );
+                self.arm(self.deadline().unwrap_or(now + idle));
                 return true;
             }
             match self.deadline() {
@@ -242,8 +184,7 @@ impl GuardedBody {
                     self.arm(now + idle);
                     return true;
                 }
-                Some(deadline) => self.arm(deadline),
-                None => self.arm(self.last_bytes + idle),
+                deadline => self.arm(deadline.unwrap_or(now + idle)),
             }
         }
         self.registered = Some(cx.waker().clone());
@@ -256,13 +197,16 @@ impl GuardedBody {
         waits.then(|| self.last_output + self.session.app.config.hidden.ping)
     }
 
+    /// How long the upstream may send nothing, where no rule watches for stalls, or none any more.
+    fn silent_until(&self) -> Option<Instant> {
+        let unwatched = !self.relay.is_watched() && !self.relay.is_asking();
+        unwatched.then(|| self.last_bytes + self.session.app.config.bounds.idle)
+    }
+
     /// When something is to be done though nothing comes.
     fn deadline(&self) -> Option<Instant> {
-        let relay = self.relay.deadline();
-        match (relay, self.ping_at()) {
-            (Some(relay), Some(ping)) => Some(relay.min(ping)),
-            (relay, ping) => relay.or(ping),
-        }
+        let all = [self.relay.deadline(), self.ping_at(), self.silent_until()];
+        all.into_iter().flatten().min()
     }
 
     /// Most polls are for a token. The timer and the shutdown signal know this task's waker by then, and looking at the
@@ -303,15 +247,14 @@ impl GuardedBody {
         self.upstream = None;
         self.pulse = None;
         self.registered = None;
-        if self.relay.is_upstream_unknown() && !self.waited_for_scout {
-            // A fault within the very first answers: the best plan needs to know what the upstream can do.
-            self.waited_for_scout = true;
-            let known = self.known.clone();
-            self.hidden = Some(Box::pin(async move {
-                hidden::scouted(&known).await;
-                Hidden::Scouted
-            }));
-            return;
+        if let Some(known) = &self.unknown {
+            if self.relay.is_upstream_unknown() && !self.waited_for_scout {
+                // A fault within the very first answers: the best plan needs to know what the upstream can do.
+                self.waited_for_scout = true;
+                self.hidden = Some(UnderWay::scout(Arc::clone(&self.session), known.clone()));
+                return;
+            }
+            self.relay_step(|relay| relay.replan(Instant::now()));
         }
         let Some(ask) = self.relay.take_ask() else {
             return;
@@ -319,7 +262,7 @@ impl GuardedBody {
         let id = Uuid::now_v7();
         tracing::debug!(request_id = %self.session.request_id, hidden_request_id = %id, plan = ?ask.plan, "asking again");
         self.hidden_ids.push((self.relay.attempt(), id));
-        self.hidden = Some(Box::pin(hidden::ask(Arc::clone(&self.session), ask.body, id)));
+        self.hidden = Some(UnderWay::ask(Arc::clone(&self.session), ask.body, id));
         self.last_output = Instant::now();
     }
 
@@ -328,7 +271,7 @@ impl GuardedBody {
         let Some(hidden) = &mut self.hidden else {
             return false;
         };
-        let Poll::Ready(hidden) = hidden.as_mut().poll(cx) else {
+        let Poll::Ready(hidden) = hidden.poll(cx) else {
             return false;
         };
         self.hidden = None;
@@ -340,7 +283,8 @@ impl GuardedBody {
                 self.registered = None;
                 self.relay_step(|relay| relay.on_answer(now, clock));
             }
-            Hidden::Scouted => self.relay_step(|relay| relay.replan(now)),
+            // The plan is made again before it is sent.
+            Hidden::Scouted => {}
             Hidden::Refused(why) => self.relay_step(|relay| relay.on_refused(now, &why)),
             Hidden::Failed(why) => self.relay_step(|relay| relay.on_no_answer(now, &why)),
         }

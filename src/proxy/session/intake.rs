@@ -1,13 +1,14 @@
 //! The head of a guarded call: read the request, send it, wait for the answer's head, choose how to guard it.
 
-use super::guarded::{GuardedBody, Session};
+use super::context::Session;
+use super::guarded::GuardedBody;
 use super::{address, collected, no_answer, passed, whole};
 use crate::app::App;
 use crate::http::body::ClientBody;
 use crate::http::headers;
 use crate::http::identify::RequestId;
 use crate::http::rescue::Failure;
-use crate::upstream::client::{Cause, RequestBody, SendError, UpstreamBody};
+use crate::upstream::client::{RequestBody, SendError, UpstreamBody};
 use crate::upstream::inquiry::{Key, root_cause};
 use aegis_core::capabilities::Known;
 use aegis_core::decide::Mode;
@@ -16,11 +17,11 @@ use aegis_core::error::Code;
 use aegis_core::incident::Incident;
 use aegis_core::relay::{Relay, Source};
 use aegis_core::request::{self, RequestFacts, heal, streamed};
-use aegis_core::stall::StallClock;
+use aegis_core::stall::{Heartbeat, StallClock};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::pin::pin;
 use std::sync::Arc;
@@ -51,36 +52,39 @@ pub(crate) async fn serve(
         request_id,
         key,
         facts: Arc::new(facts),
-        head: parts.clone(),
+        head: parts,
     };
     let body = session.heal(dialect, body);
     let streamed = session.as_stream(dialect, &body);
-    let collects = streamed.is_some();
-    let body = streamed.unwrap_or(body);
-    let mut patience = session.app.config.guard.rulebook.stall;
-    if !session.facts.stream && !collects {
-        // The whole generation happens before the head: silence alone, on a server that is up, says nothing.
-        patience.silence_max = session.app.config.bounds.first_byte;
-    }
-    let mut watch = Some(StallClock::new(patience, Instant::now()));
     // What the upstream can do is found out while it works, the first time.
     let known = {
         let app = &session.app;
         let model = session.facts.model.as_deref();
         app.scout.known(dialect, &app.client, session.key.as_ref(), model)
     };
-    let upstream_body: RequestBody = Full::new(body.clone())
-        .map_err(|never| -> Cause { match never {} })
-        .boxed_unsync();
-    let request = Request::from_parts(parts, upstream_body);
-    let answer = await_head(&session, &mut watch, request, true).await?;
-    let call = Call {
+    let mut call = Call {
         dialect,
-        body,
-        collects,
+        collects: streamed.is_some(),
+        body: streamed.unwrap_or_else(|| body.clone()),
         known,
     };
+    let (mut answer, mut watch) = call.send(&session).await?;
+    if call.collects && may_refuse_streams(answer.status()) {
+        tracing::debug!(request_id = %session.request_id, status = %answer.status(), "asked again as the client asked");
+        // Its connection first: the slot, if it has one, is for the second.
+        drop(answer);
+        (call.body, call.collects) = (body, false);
+        (answer, watch) = call.send(&session).await?;
+    }
     guard(session, call, watch, answer).await
+}
+
+/// Whether a refusal may mean the form of the request, a stream, which the client did not ask for: servers answer 400,
+/// 422 or 500 to what they do not do in a stream. Who asks, for what, how much, and whether the server is busy or still
+/// loading has nothing to do with it.
+fn may_refuse_streams(status: StatusCode) -> bool {
+    let refused = status.is_client_error() || status.is_server_error();
+    refused && !matches!(status.as_u16(), 401..=404 | 408 | 413 | 425 | 429 | 502..=504)
 }
 
 /// What the upstream was asked, and how its answer is handed over.
@@ -91,6 +95,21 @@ struct Call {
     /// The client wants one body, though the upstream was asked for a stream.
     collects: bool,
     known: Known,
+}
+
+impl Call {
+    /// Sends the request and waits for the head of its answer, with a clock that watches for stalls from then on.
+    async fn send(&self, session: &Session) -> Result<(Response<UpstreamBody>, Option<StallClock>), Failure> {
+        let mut patience = session.app.config.guard.rulebook.stall;
+        if !session.facts.stream && !self.collects {
+            // The whole generation happens before the head: silence alone, on a server that is up, says nothing.
+            patience.silence_max = session.app.config.bounds.first_byte;
+        }
+        let mut watch = Some(StallClock::new(patience, Instant::now()));
+        let request = session.request(self.body.clone());
+        let answer = await_head(session, &mut watch, request, true).await?;
+        Ok((answer, watch))
+    }
 }
 
 impl Session {
@@ -160,7 +179,8 @@ fn read_facts(app: &App, body: &[u8]) -> Result<RequestFacts, Failure> {
 
 /// Sends the request and waits for the head. Silence is watched from here on: a queued request gets no head at all
 /// until a slot is free, so only a heartbeat can tell waiting from death. A stall that the policy passes over ends the
-/// watch, not the waiting.
+/// watch, not the waiting. One of a hidden request is not recorded (`records`), and counts as a loss where nobody is left
+/// to send an answer.
 pub(super) async fn await_head(
     session: &Session,
     watch: &mut Option<StallClock>,
@@ -196,10 +216,13 @@ pub(super) async fn await_head(
             heartbeat = app.pulse.take(session.key.as_ref()) => heartbeat,
         };
         if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
-            if !records {
-                return Err(Failure::new(stalled.code, stalled.detail));
+            if records {
+                session.stalled_before_head(&stalled)?;
+            } else if session.ends_stalled(&stalled) {
+                let dead = matches!(heartbeat, Heartbeat::Dead(_));
+                let code = if dead { Code::UpstreamLost } else { stalled.code };
+                return Err(Failure::new(code, stalled.detail));
             }
-            session.stalled_before_head(&stalled)?;
             *watch = None;
         }
     }
@@ -255,7 +278,6 @@ async fn guard(
                 .entry("x-accel-buffering")
                 .or_insert(HeaderValue::from_static("no"));
             let config = &session.app.config;
-            let bytes_max = config.bounds.answer_bytes_max;
             let guard = if call.collects {
                 &config.guard_whole
             } else {
@@ -273,7 +295,7 @@ async fn guard(
             let relay = Relay::new(Arc::clone(guard), call.dialect, facts, clock).with_source(source);
             let body = GuardedBody::new(session, relay, call.known, body);
             if call.collects {
-                return collected::serve(call.dialect, head, body, bytes_max).await;
+                return collected::serve(call.dialect, head, body).await;
             }
             Ok(Response::from_parts(head, ClientBody::guarded(body)))
         }
@@ -302,4 +324,25 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
     value.split(';').next().unwrap_or("").trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_of_the_form_are_worth_another() {
+        for (again, statuses) in [
+            (true, &[400u16, 405, 415, 422, 500, 501][..]),
+            (
+                false,
+                &[200, 302, 401, 403, 404, 408, 413, 425, 429, 502, 503, 504],
+            ),
+        ] {
+            for status in statuses {
+                let status = StatusCode::from_u16(*status).unwrap();
+                assert_eq!(may_refuse_streams(status), again, "{status}");
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! One request and its answer: guarded, or passed on.
 
 mod collected;
+mod context;
 pub(crate) mod guarded;
 mod hidden;
 pub(crate) mod intake;

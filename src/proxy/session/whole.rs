@@ -1,6 +1,6 @@
 //! A guarded answer that comes as one JSON object.
 
-use super::guarded::Session;
+use super::context::Session;
 use crate::http::body::ClientBody;
 use crate::http::rescue::Failure;
 use crate::upstream::client::UpstreamBody;
@@ -26,26 +26,22 @@ pub(super) async fn serve(
     let app = &session.app;
     let bytes_max = app.config.bounds.answer_bytes_max;
     let idle = app.config.bounds.first_byte;
-    let failed = |code: Code, message: String| {
-        session.settle(code, &message);
-        Failure::new(code, message)
-    };
     let body = match tokio::time::timeout(idle, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message =
                 format!("the answer is larger than {bytes_max} bytes; raise limits.answer_bytes_max");
-            return Err(failed(Code::FrameTooLarge, message));
+            return Err(session.refused(Code::FrameTooLarge, message));
         }
         Ok(Err(error)) => {
-            return Err(failed(
+            return Err(session.refused(
                 Code::UpstreamLost,
                 format!("the answer of the upstream broke off: {error}"),
             ));
         }
         Err(_) => {
             let message = format!("the answer was not complete within {} s", idle.as_secs_f64());
-            return Err(failed(Code::UpstreamTimeout, message));
+            return Err(session.refused(Code::UpstreamTimeout, message));
         }
     };
     let judged = whole::judge(&app.config.guard, dialect, Arc::clone(&session.facts), &body);

@@ -92,6 +92,14 @@ impl Scout {
         }
         known
     }
+
+    /// Whether a task is finding out about `model` at the moment: waiting for it can help.
+    pub(crate) fn is_out(&self, model: Option<&str>) -> bool {
+        let models = self.0.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = models.by_name.get(model.unwrap_or_default());
+        let left = model.and_then(|model| model.left.as_ref());
+        left.is_some_and(|(_, task)| task.strong_count() > 0)
+    }
 }
 
 /// Held by a task that is finding something out; a place among [`SCOUTS_MAX`] is in it.

@@ -85,10 +85,11 @@ impl Pulse {
         heartbeat
     }
 
-    /// Whether the upstream takes requests: it answers `/health`, and does not say that it is still loading.
+    /// Whether the upstream takes requests: it answers `/health`, and neither it (503 while it loads) nor a proxy before it
+    /// (502, 504) says that it is not there. Servers without such a path are ready when they say so.
     pub(crate) async fn ready(&self, key: Option<&Key>) -> Ready {
         match self.inquiry(key).get("/health", HEALTH).await {
-            Ok(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE => Ready::Yes,
+            Ok(reply) if !reply.status.is_server_error() => Ready::Yes,
             _ => Ready::No,
         }
     }
