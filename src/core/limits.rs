@@ -100,9 +100,25 @@ pub const PATTERN_HOLD_BYTES: usize = 256;
 /// How much of a request's text is read for hints such as "repeat it 40 times", in bytes from the end.
 pub const PROMPT_HINT_BYTES_MAX: usize = 16 * 1024;
 
-/// References in one tool's schema. References that refer to references can multiply: this many cost a fraction of a
-/// second at worst, and a schema with more is not used.
+/// References in one tool's schema. A schema with more is not used.
 pub const SCHEMA_REFS_MAX: usize = 32;
+
+/// Places in one schema that its references lead to, the schema itself included. A set of them is one machine word.
+pub const SCHEMA_TARGETS_MAX: usize = 64;
+
+/// Steps that a check of a tool call against its schema may take at most, found beforehand: the schema's parts, as often
+/// as references lead to each, times the values of the call. A call that may take more is not checked. Real calls take a
+/// hundredth of what they may.
+pub const SCHEMA_STEPS_MAX: u64 = 1 << 24;
+
+/// Steps that a pattern which goes back counts for.
+pub const SCHEMA_PATTERN_STEPS: u64 = 4096;
+
+/// Errors that may be collected to describe the first one. A call of which more may come is only said not to fit.
+pub const SCHEMA_ERRORS_MAX: u64 = 1 << 18;
+
+/// Schemas within each other, times the depth of the call, that a check may go down. It keeps the stack small.
+pub const SCHEMA_NESTING_MAX: u64 = 2048;
 
 /// The bounds of one stream that `[limits]` of the config may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! Mends what a client's history has of broken tool calls, so that one bad answer does not lock a session.
 //!
 //! A server that reads `arguments` while it renders the prompt refuses the whole request over a single one that is no
-//! JSON, and the client sends it again with every turn.
+//! JSON, and the client sends it again with every turn. A string of JSON that is an object is the only form that the
+//! OpenAI schema has and that no server refuses: some want a string (Ollama), and templates go through the members
+//! (Qwen3-Coder's), so llama-server refuses `[]` or `5` with one model and takes them with another.
 
 mod surrogates;
 
@@ -10,7 +12,7 @@ use crate::json::mend;
 use crate::json::{Automaton, Reason};
 use crate::limits::{HEAL_NOTES_MAX, TOOL_DETAIL_CHARS_MAX, TOOL_VALUE_CHARS_MAX};
 use memchr::memmem;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +24,7 @@ const NOTES_SHOWN: usize = 3;
 /// A request's body after its history was mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Healed {
-    /// The body. Every byte outside the mended strings is as it was.
+    /// The body. Every byte outside the mended arguments is as it was.
     pub body: Vec<u8>,
     /// What was done, message by message; at most [`HEAL_NOTES_MAX`].
     pub notes: Vec<HealNote>,
@@ -71,23 +73,23 @@ pub struct HealNote {
     pub why: String,
 }
 
-/// What became of arguments that were no JSON.
+/// What became of arguments that were no string with a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Healing {
-    /// A certain mend made them JSON.
+    /// A certain mend made them one.
     Mended,
     /// They became `{}`.
     Emptied,
 }
 
-/// Mends the `arguments` of all calls in `messages` that are strings but no JSON. `None` when there is nothing to mend,
-/// and for a body that is no request.
+/// Mends the `arguments` of all calls in `messages` that are no string with a JSON object in it. `None` when there is
+/// nothing to mend, and for a body that is no request.
 ///
-/// Only a string can be broken: `arguments` of another type, and strings of whatever JSON, stay as they are. An escape
-/// of half a surrogate pair counts as broken, because servers that keep text as UTF-8 cannot read it.
+/// An object in place of its text becomes its text. An escape of half a surrogate pair counts as broken, in the
+/// arguments as in the body's own string around them, because servers that keep text as UTF-8 cannot read it.
 #[must_use]
 pub fn heal(body: &[u8], depth_max: usize) -> Option<Healed> {
-    memmem::find(body, b"\"arguments\"")?;
+    calls_in(body).then_some(())?;
     let text = std::str::from_utf8(body).ok()?;
     let mut healer = Healer {
         text,
@@ -126,8 +128,18 @@ struct Call<'a> {
 struct Function<'a> {
     #[serde(borrow, default)]
     name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    /// A null is not the same as nothing here.
+    #[serde(borrow, default, deserialize_with = "present")]
     arguments: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Whether there may be calls in this text.
+fn calls_in(json: &[u8]) -> bool {
+    memmem::find(json, b"\"tool_calls\"").is_some() || memmem::find(json, b"\"function_call\"").is_some()
 }
 
 fn list(raw: &RawValue) -> Vec<&RawValue> {
@@ -145,7 +157,7 @@ struct Healer<'a> {
 impl<'a> Healer<'a> {
     fn message(&mut self, index: usize, message: &'a RawValue) {
         // Most of a long history is no call, and need not be read member by member.
-        if memmem::find(message.get().as_bytes(), b"\"arguments\"").is_none() {
+        if !calls_in(message.get().as_bytes()) {
             return;
         }
         let Ok(message) = serde_json::from_str::<Message<'_>>(message.get()) else {
@@ -161,35 +173,39 @@ impl<'a> Healer<'a> {
             let function = serde_json::from_str::<Call<'_>>(raw.get())
                 .ok()
                 .and_then(|c| c.function);
-            self.function(index, call, function);
+            self.function(index, call, function, true);
         }
-        self.function(index, 0, message.function_call);
+        // llama-server looks for the arguments of `tool_calls` only.
+        self.function(index, 0, message.function_call, false);
     }
 
-    fn function(&mut self, message: usize, call: usize, function: Option<&'a RawValue>) {
-        let function = function.and_then(|raw| serde_json::from_str::<Function<'_>>(raw.get()).ok());
-        let Some((name, raw)) = function.and_then(|f| Some((f.name, f.arguments?))) else {
+    fn function(&mut self, message: usize, call: usize, raw: Option<&'a RawValue>, needed: bool) {
+        let function = raw.and_then(|raw| Some((raw, serde_json::from_str::<Function<'_>>(raw.get()).ok()?)));
+        let Some((raw, function)) = function else {
             return;
         };
-        // Anything else than a string is not for us to judge.
-        let Ok(Text(arguments)) = serde_json::from_str(raw.get()) else {
-            return;
+        let (what, range, text, why) = match function.arguments {
+            Some(arguments) => {
+                let Some((what, mended, why)) = mended(arguments.get(), self.depth_max) else {
+                    return;
+                };
+                let start = self.offset(arguments);
+                let quoted = serde_json::Value::String(mended).to_string();
+                (what, start..start + arguments.get().len(), quoted, why)
+            }
+            None if needed && raw.get().starts_with('{') => {
+                let at = self.offset(raw) + 1;
+                let empty = raw.get()[1..].trim_start().starts_with('}');
+                let member = format!("\"arguments\":\"{{}}\"{}", if empty { "" } else { "," });
+                (Healing::Emptied, at..at, member, "there are none".to_owned())
+            }
+            None => return,
         };
-        let paired = surrogates::paired(&arguments);
-        let why = match (fault(&arguments, self.depth_max), &paired) {
-            (Some(why), _) => why,
-            (None, Cow::Owned(_)) => "half a surrogate pair in a string".to_owned(),
-            (None, Cow::Borrowed(_)) => return,
-        };
-        let (what, mended) = match mend::whole(&paired, self.depth_max) {
-            Some(mended) => (Healing::Mended, mended),
-            None => (Healing::Emptied, "{}".to_owned()),
-        };
-        let start = raw.get().as_ptr() as usize - self.text.as_ptr() as usize;
-        let quoted = serde_json::Value::String(mended).to_string();
-        self.changes.push((start..start + raw.get().len(), quoted));
+        self.changes.push((range, text));
         if self.notes.len() < HEAL_NOTES_MAX {
-            let name = name.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+            let name = function
+                .name
+                .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
             self.notes.push(HealNote {
                 message,
                 call,
@@ -198,6 +214,11 @@ impl<'a> Healer<'a> {
                 why: capped(&why, TOOL_DETAIL_CHARS_MAX),
             });
         }
+    }
+
+    /// Where a value stands in the body.
+    fn offset(&self, raw: &RawValue) -> usize {
+        raw.get().as_ptr() as usize - self.text.as_ptr() as usize
     }
 
     fn healed(mut self) -> Option<Healed> {
@@ -225,20 +246,66 @@ impl<'a> Healer<'a> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// What the JSON of a member `arguments` has to become, and why. `None` when it may stay.
+fn mended(json: &str, depth_max: usize) -> Option<(Healing, String, String)> {
+    // A string of the body that holds half a pair cannot even be read.
+    let outer = surrogates::paired(json);
+    let text = match serde_json::from_str(&outer) {
+        Ok(Text(text)) => text,
+        Err(_) if outer.starts_with('{') => {
+            let why = "an object in place of its text".to_owned();
+            return Some((Healing::Mended, outer.into_owned(), why));
+        }
+        Err(_) => {
+            let why = format!("{} in place of a text", kind(&outer));
+            return Some((Healing::Emptied, "{}".to_owned(), why));
+        }
+    };
+    let paired = surrogates::paired(&text);
+    let halved = matches!(outer, Cow::Owned(_)) || matches!(paired, Cow::Owned(_));
+    let why = match fault(&text, depth_max) {
+        Err(why) => why,
+        Ok(()) if halved => "half a surrogate pair in a string".to_owned(),
+        Ok(()) if is_object(&text) => return None,
+        Ok(()) => format!("{} in place of an object", kind(&text)),
+    };
+    // White space is all there may be around the object.
+    match mend::whole(&paired, depth_max).filter(|whole| is_object(whole)) {
+        Some(whole) => Some((Healing::Mended, whole, why)),
+        None => Some((Healing::Emptied, "{}".to_owned(), why)),
+    }
+}
+
+fn is_object(json: &str) -> bool {
+    json.trim_start().starts_with('{')
+}
+
+/// What kind of value a JSON text is.
+fn kind(json: &str) -> &'static str {
+    match json.trim_start().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a truth value",
+        _ => "a number",
+    }
+}
+
 /// What is wrong with arguments that are no JSON. Nesting beyond the limit is no fault of the text.
-fn fault(arguments: &str, depth_max: usize) -> Option<String> {
+fn fault(arguments: &str, depth_max: usize) -> Result<(), String> {
     let mut automaton = Automaton::new(depth_max);
     match automaton.feed(arguments.as_bytes()) {
-        Err(fault) if matches!(fault.reason, Reason::TooDeep(_)) => None,
-        Err(fault) => Some(format!(
+        Err(fault) if matches!(fault.reason, Reason::TooDeep(_)) => Ok(()),
+        Err(fault) => Err(format!(
             "{} at byte {}, {}",
             fault.reason,
             fault.at,
             automaton.standing()
         )),
-        Ok(()) if automaton.is_complete() => None,
-        Ok(()) if automaton.is_empty() => Some("there is nothing".to_owned()),
-        Ok(()) => Some(format!("the text ends {}", automaton.standing())),
+        Ok(()) if automaton.is_complete() => Ok(()),
+        Ok(()) if automaton.is_empty() => Err("there is nothing".to_owned()),
+        Ok(()) => Err(format!("the text ends {}", automaton.standing())),
     }
 }
 

@@ -52,7 +52,7 @@ pub enum Constraint {
     /// JSON, with a schema or without (`response_format`, `json_schema`).
     Json,
     /// A grammar or another constraint that only the upstream understands (`grammar`, `guided_*`, `structured_outputs`,
-    /// `regex`, `ebnf`).
+    /// `regex`, `ebnf`, `regex_pattern`, `grammar_string`, a `response_format` of any other type, a call that must come).
     Grammar,
 }
 
@@ -98,7 +98,8 @@ pub fn read(body: &[u8], depth_max: usize) -> Result<RequestFacts, BadRequest> {
         remedy: "Send one JSON object with each field once.",
     })?;
     let hint = raw.prompt_hint();
-    let json = raw.wants_json()?;
+    let format = raw.format()?;
+    let json = format == Constraint::Json;
     Ok(RequestFacts {
         stream: raw.boolean("stream", raw.stream)?,
         model: raw
@@ -109,7 +110,7 @@ pub fn read(body: &[u8], depth_max: usize) -> Result<RequestFacts, BadRequest> {
         tools: raw.has_tools()?,
         offered: Arc::new(raw.offered()),
         logprobs: raw.wants_logprobs(),
-        constraint: raw.constraint(json),
+        constraint: raw.constraint(format),
         usage: raw.wants_usage(),
         prefilled: raw.is_prefilled(),
         repeats_asked: hint.as_deref().and_then(repeats::asked),
@@ -201,6 +202,10 @@ struct Fields<'a> {
     regex: Option<&'a RawValue>,
     #[serde(borrow, default)]
     ebnf: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    regex_pattern: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    grammar_string: Option<&'a RawValue>,
 }
 
 /// A member that is there and says something.
@@ -249,14 +254,15 @@ impl Fields<'_> {
         }
     }
 
-    fn wants_json(&self) -> Result<bool, BadRequest> {
+    /// What `response_format` forces the content into.
+    fn format(&self) -> Result<Constraint, BadRequest> {
         #[derive(Deserialize)]
         struct Format<'a> {
             #[serde(borrow, rename = "type", default)]
             kind: Option<Cow<'a, str>>,
         }
         let Some(raw) = self.response_format.filter(|r| r.get() != "null") else {
-            return Ok(false);
+            return Ok(Constraint::None);
         };
         let format: Format<'_> = serde_json::from_str(raw.get()).map_err(|_| {
             wrong_type(
@@ -266,10 +272,12 @@ impl Fields<'_> {
                 "Send {\"type\":\"json_object\"}, {\"type\":\"json_schema\",…} or {\"type\":\"text\"}.",
             )
         })?;
-        Ok(matches!(
-            format.kind.as_deref(),
-            Some("json_object" | "json_schema")
-        ))
+        Ok(match format.kind.as_deref() {
+            None | Some("text") => Constraint::None,
+            Some("json_object" | "json_schema") => Constraint::Json,
+            // `structural_tag`, `regex`, `grammar` and what may come: none of them can be taken up in the middle.
+            Some(_) => Constraint::Grammar,
+        })
     }
 
     /// A wrong type is the upstream's to refuse; all that matters here is whether the answer may carry any.
@@ -279,7 +287,7 @@ impl Fields<'_> {
         zero || says(self.logprobs) || says(self.top_logprobs) || says(self.n_probs)
     }
 
-    fn constraint(&self, json: bool) -> Constraint {
+    fn constraint(&self, format: Constraint) -> Constraint {
         let others = [
             self.grammar,
             self.structured_outputs,
@@ -289,14 +297,16 @@ impl Fields<'_> {
             self.guided_choice,
             self.regex,
             self.ebnf,
+            self.regex_pattern,
+            self.grammar_string,
         ];
         // A call that must come is forced by a grammar, too.
         let forced = self
             .tool_choice
             .is_some_and(|raw| raw.get() == "\"required\"" || raw.get().starts_with('{'));
-        if others.into_iter().any(says) || forced {
+        if others.into_iter().any(says) || forced || format == Constraint::Grammar {
             Constraint::Grammar
-        } else if json || self.json_schema.is_some_and(|raw| raw.get() != "null") {
+        } else if format == Constraint::Json || self.json_schema.is_some_and(|raw| raw.get() != "null") {
             Constraint::Json
         } else {
             Constraint::None

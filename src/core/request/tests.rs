@@ -83,3 +83,25 @@ fn errors_name_field_value_reason_and_remedy() {
     assert!(error(b"{\"a\":\"\xff\"}").contains("not UTF-8 at byte 6"));
     assert!(error("[".repeat(100_000).as_bytes()).contains("nested deeper than 128"));
 }
+
+#[test]
+fn what_only_the_upstream_understands_is_a_grammar() {
+    for body in [
+        r#"{"regex_pattern":"[a-z]+"}"#,
+        r#"{"grammar_string":"root ::= \"a\""}"#,
+        r#"{"response_format":{"type":"structural_tag","structures":[]}}"#,
+        r#"{"response_format":{"type":"regex","pattern":"a"}}"#,
+        r#"{"response_format":{"type":"grammar"},"json_schema":{}}"#,
+    ] {
+        let f = facts(body);
+        assert_eq!((f.constraint, f.json), (Constraint::Grammar, false), "{body}");
+    }
+    for (body, wanted) in [
+        (r#"{"response_format":{}}"#, Constraint::None),
+        (r#"{"response_format":{"type":"text"}}"#, Constraint::None),
+        (r#"{"response_format":{"type":"json_object"}}"#, Constraint::Json),
+        (r#"{"regex_pattern":null,"grammar_string":""}"#, Constraint::None),
+    ] {
+        assert_eq!(facts(body).constraint, wanted, "{body}");
+    }
+}

@@ -3,12 +3,13 @@
 //! Nothing is read before a call comes: a request keeps the text of its `tools`, and only the schema of a tool that is
 //! really called is compiled.
 
-use crate::limits::{
-    SCHEMA_BACKTRACK_MAX, SCHEMA_PATTERN_BYTES_MAX, SCHEMA_REFS_MAX, TOOL_DETAIL_CHARS_MAX,
-    TOOL_SCHEMA_BYTES_MAX, TOOL_VALUE_CHARS_MAX, TOOLS_BYTES_MAX, TOOLS_MAX,
-};
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{PatternOptions, ValidationError, Validator};
+mod cost;
+mod keywords;
+mod schema;
+mod spelling;
+
+use crate::limits::{TOOLS_BYTES_MAX, TOOLS_MAX};
+use schema::Schema;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -52,7 +53,7 @@ pub struct Tool {
     name: Box<str>,
     /// Its `parameters`, as the client wrote them; `None` where it has none.
     parameters: Option<Box<str>>,
-    validator: OnceLock<Result<Validator, String>>,
+    schema: OnceLock<Result<Schema, String>>,
 }
 
 impl Tools {
@@ -121,7 +122,7 @@ impl List {
         self.tools.push(Arc::new(Tool {
             name: name.into(),
             parameters: parameters.map(|raw| raw.get().into()),
-            validator: OnceLock::new(),
+            schema: OnceLock::new(),
         }));
     }
 }
@@ -160,93 +161,41 @@ impl Tool {
         &self.name
     }
 
-    /// Why its arguments are only checked to be a JSON object: the schema cannot be compiled, or is larger than
-    /// [`TOOL_SCHEMA_BYTES_MAX`].
+    /// Why its arguments are only checked to be a JSON object: the schema cannot be compiled, is larger than
+    /// [`TOOL_SCHEMA_BYTES_MAX`](crate::limits::TOOL_SCHEMA_BYTES_MAX), or could cost too much to check.
     #[must_use]
     pub fn unchecked(&self) -> Option<&str> {
-        self.validator().err()
+        self.schema().err()
     }
 
     /// Checks arguments that are a JSON object against the tool's `parameters`.
     ///
     /// What cannot be decided counts as right: a schema that does not compile, a number or an escape that cannot be
-    /// held in memory, a pattern that takes too long. `format` is an annotation and not checked, in every draft.
+    /// held in memory, a pattern that takes too long, a check that could take more than
+    /// [`SCHEMA_STEPS_MAX`](crate::limits::SCHEMA_STEPS_MAX) steps. `format` is an annotation and not checked, in every
+    /// draft.
     ///
     /// # Errors
-    /// Where the arguments do not fit and why, in at most [`TOOL_DETAIL_CHARS_MAX`] characters.
+    /// Where the arguments do not fit and why, in one line of at most
+    /// [`TOOL_DETAIL_CHARS_MAX`](crate::limits::TOOL_DETAIL_CHARS_MAX) characters.
     pub fn check(&self, arguments: &str) -> Result<(), String> {
-        let Ok(Some(validator)) = self.validator() else {
+        let Ok(Some(schema)) = self.schema() else {
             return Ok(());
         };
         let Ok(value) = serde_json::from_str::<Value>(arguments) else {
             return Ok(());
         };
-        if validator.is_valid(&value) {
-            return Ok(());
-        }
-        match validator.validate(&value) {
-            Err(error) if decided(&error) => Err(describe(&error)),
-            Err(_) => validator
-                .iter_errors(&value)
-                .find(decided)
-                .map_or(Ok(()), |error| Err(describe(&error))),
-            Ok(()) => Ok(()),
-        }
+        schema.check(&value)
     }
 
     /// The compiled schema; `None` for a tool without parameters, which any object fits.
-    fn validator(&self) -> Result<Option<&Validator>, &str> {
+    fn schema(&self) -> Result<Option<&Schema>, &str> {
         let Some(parameters) = self.parameters.as_deref() else {
             return Ok(None);
         };
-        let compiled = self.validator.get_or_init(|| compile(parameters));
+        let compiled = self.schema.get_or_init(|| Schema::compile(parameters));
         compiled.as_ref().map(Some).map_err(String::as_str)
     }
-}
-
-/// Compiles a schema of any draft that the crate knows. References are looked up inside the schema only.
-fn compile(parameters: &str) -> Result<Validator, String> {
-    if parameters.len() > TOOL_SCHEMA_BYTES_MAX {
-        return Err(format!("the schema is larger than {TOOL_SCHEMA_BYTES_MAX} bytes"));
-    }
-    let references = memchr::memmem::find_iter(parameters.as_bytes(), b"Ref\"").count()
-        + memchr::memmem::find_iter(parameters.as_bytes(), b"$ref\"").count();
-    if references > SCHEMA_REFS_MAX {
-        return Err(format!("the schema has more than {SCHEMA_REFS_MAX} references"));
-    }
-    let schema: Value = serde_json::from_str(parameters).map_err(|error| error.to_string())?;
-    let patterns = PatternOptions::fancy_regex()
-        .backtrack_limit(SCHEMA_BACKTRACK_MAX)
-        .size_limit(SCHEMA_PATTERN_BYTES_MAX)
-        .dfa_size_limit(SCHEMA_PATTERN_BYTES_MAX);
-    jsonschema::options()
-        .offline()
-        .should_validate_formats(false)
-        .with_pattern_options(patterns)
-        .build(&schema)
-        .map_err(|error| capped(&error.to_string(), TOOL_DETAIL_CHARS_MAX))
-}
-
-/// Whether the error is one of the arguments, and not of the check itself.
-fn decided(error: &ValidationError<'_>) -> bool {
-    !matches!(
-        error.kind(),
-        ValidationErrorKind::BacktrackLimitExceeded { .. }
-            | ValidationErrorKind::RegexEngineFailure { .. }
-            | ValidationErrorKind::Referencing(_)
-    )
-}
-
-fn describe(error: &ValidationError<'_>) -> String {
-    let value = capped(&error.instance().to_string(), TOOL_VALUE_CHARS_MAX);
-    let reason = error.masked_with(value).to_string();
-    let path = error.instance_path().as_str();
-    let whole = if path.is_empty() {
-        reason
-    } else {
-        format!("at {}: {reason}", capped(path, TOOL_DETAIL_CHARS_MAX / 2))
-    };
-    capped(&whole, TOOL_DETAIL_CHARS_MAX)
 }
 
 /// The text, or its first characters and an ellipsis.
@@ -259,6 +208,23 @@ pub(crate) fn capped(text: &str, chars_max: usize) -> String {
             .chain(['…'])
             .collect(),
     }
+}
+
+/// The text in one line: what ends a line, or does not show, as its escape.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if hidden(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    Cow::Owned(line)
 }
 
 impl PartialEq for Tools {

@@ -3,7 +3,9 @@
 //!
 //! An element is held from its tag on until it is closed, so a client that reads such calls never sees a broken one. A
 //! tag that is not followed by `{` is none of this form (Qwen3-Coder's `<function=…>`, a sentence about the tag) and
-//! goes.
+//! goes; so does one in a code fence or behind a backtick, where the form is only shown.
+
+mod code;
 
 use super::tool_arguments::{Settings, unknown_tool};
 use crate::error::Code;
@@ -11,10 +13,10 @@ use crate::event::FinishReason;
 use crate::json;
 use crate::json::mend::mended;
 use crate::limits::{TOOL_ARGUMENTS_BYTES_MAX, TOOL_DETAIL_CHARS_MAX, TOOL_VALUE_CHARS_MAX};
+use crate::request::members::Members;
 use crate::request::tools::{Offer, Tools, capped};
 use crate::rule::{LaneContext, LaneEnd, Mend, Raised, Rule};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use code::Code as Shown;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub struct TextCall {
     schema: bool,
     depth_max: usize,
     state: State,
+    /// What the text outside of elements shows as code.
+    shown: Shown,
     /// Bytes of the lane seen so far.
     seen: u64,
 }
@@ -68,6 +72,7 @@ impl TextCall {
             schema: settings.schema,
             depth_max,
             state: PLAIN,
+            shown: Shown::default(),
             seen: 0,
         }
     }
@@ -75,13 +80,18 @@ impl TextCall {
     /// Reads on from `bytes[0]`, byte `at` of the lane, and says how many bytes were read.
     fn step(&mut self, at: u64, bytes: &[u8], raised: &mut Vec<Raised>) -> usize {
         match &mut self.state {
-            State::Outside { tag: 0 } => match memchr::memchr(b'<', bytes) {
-                Some(index) => {
-                    self.state = State::Outside { tag: 1 };
-                    index + 1
+            State::Outside { tag: 0 } => {
+                let plain = memchr::memchr(b'<', bytes).unwrap_or(bytes.len());
+                self.shown.feed(&bytes[..plain]);
+                if plain == bytes.len() {
+                    return plain;
                 }
-                None => bytes.len(),
-            },
+                if !self.shown.is_code() {
+                    self.state = State::Outside { tag: 1 };
+                }
+                self.shown.feed(b"<");
+                plain + 1
+            }
             State::Outside { tag } if bytes[0] == OPEN[*tag] => {
                 *tag += 1;
                 if *tag == OPEN.len() {
@@ -91,7 +101,10 @@ impl TextCall {
                 }
                 1
             }
-            State::Opened { .. } if bytes[0].is_ascii_whitespace() => 1,
+            State::Opened { .. } if bytes[0].is_ascii_whitespace() => {
+                self.shown.feed(&bytes[..1]);
+                1
+            }
             State::Opened { start } if bytes[0] == b'{' => {
                 self.state = State::Inside {
                     start: *start,
@@ -183,24 +196,20 @@ impl TextCall {
 
     /// What is wrong with a call that is JSON.
     fn check(&self, call: &str) -> Result<(), (Code, String)> {
-        #[derive(Deserialize)]
-        struct Call<'a> {
-            #[serde(borrow)]
-            name: Cow<'a, str>,
-            #[serde(borrow)]
-            arguments: &'a RawValue,
-        }
         let wrong = |what: String| (Code::ToolArguments, what);
-        let call: Call<'_> = serde_json::from_str(call)
-            .map_err(|error| wrong(format!("a tool call in the text is incomplete: {error}")))?;
-        let whose = format!("the arguments of {:?}", capped(&call.name, TOOL_VALUE_CHARS_MAX));
-        if !call.arguments.get().starts_with('{') {
+        let lacks = |what: &str| wrong(format!("a tool call in the text is incomplete: it has no {what}"));
+        // Of a name that stands there twice every client takes the last.
+        let call = Members::read(call.as_bytes()).map_err(|_| lacks("members"))?;
+        let name: String = call.read_as("name").ok_or_else(|| lacks("name"))?;
+        let arguments = call.get("arguments").ok_or_else(|| lacks("arguments"))?;
+        let whose = format!("the arguments of {:?}", capped(&name, TOOL_VALUE_CHARS_MAX));
+        if !arguments.starts_with('{') {
             return Err(wrong(format!("{whose}: they are no object")));
         }
-        match self.tools.find(&call.name) {
-            Offer::Missing => Err((Code::UnknownTool, unknown_tool(&self.tools, &call.name))),
+        match self.tools.find(&name) {
+            Offer::Missing => Err((Code::UnknownTool, unknown_tool(&self.tools, &name))),
             Offer::Tool(tool) if self.schema => tool
-                .check(call.arguments.get())
+                .check(arguments)
                 .map_err(|why| wrong(format!("{whose}: {why}"))),
             Offer::Tool(_) | Offer::Unknown => Ok(()),
         }
@@ -241,7 +250,10 @@ impl Rule for TextCall {
 
     fn end(&mut self, at: u64, end: LaneEnd, raised: &mut Vec<Raised>) {
         let LaneEnd::Finished(reason) = end else { return };
-        if let State::Opened { start } = self.state {
+        // An answer that stopped by itself right behind the tag wrote about it; one that was cut off was about to call.
+        if let State::Opened { start } = self.state
+            && reason != FinishReason::Stop
+        {
             let detail = "a tool call in the text ends after its tag".to_owned();
             raised.push(Raised::new(Code::ToolArguments, at, start..at, detail));
         }

@@ -40,6 +40,11 @@ fn broken_arguments_are_mended_or_emptied() {
         json!({"q": 1}),
         json!(null),
         json!("null"),
+        json!(5),
+        json!([{"q": 1}]),
+        json!(" []"),
+        json!("\"{}\""),
+        json!("[1,"),
     ]);
     let healed = healed(&body).unwrap();
     let wanted = [
@@ -51,12 +56,17 @@ fn broken_arguments_are_mended_or_emptied() {
         json!("{}"),
         json!("{}"),
         json!(r#"{"q": "\ufffd"}"#),
-        json!({"q": 1}),
-        json!(null),
-        json!("null"),
+        json!(r#"{"q":1}"#),
+        json!("{}"),
+        json!("{}"),
+        json!("{}"),
+        json!("{}"),
+        json!("{}"),
+        json!("{}"),
+        json!("{}"),
     ];
     assert_eq!(arguments_of(&healed.body), wanted);
-    assert_eq!(healed.calls, 7);
+    assert_eq!(healed.calls, 15);
     let notes: Vec<_> = healed
         .notes
         .iter()
@@ -92,6 +102,19 @@ fn broken_arguments_are_mended_or_emptied() {
                 "text that is not JSON at byte 0, before the value"
             ),
             (1, 7, Healing::Mended, "half a surrogate pair in a string"),
+            (1, 8, Healing::Mended, "an object in place of its text"),
+            (1, 9, Healing::Emptied, "null in place of a text"),
+            (1, 10, Healing::Emptied, "null in place of an object"),
+            (1, 11, Healing::Emptied, "a number in place of a text"),
+            (1, 12, Healing::Emptied, "an array in place of a text"),
+            (1, 13, Healing::Emptied, "an array in place of an object"),
+            (1, 14, Healing::Emptied, "a string in place of an object"),
+            (
+                1,
+                15,
+                Healing::Emptied,
+                "the text ends after a comma in an array, 1 bracket deep"
+            ),
         ]
     );
     assert!(healed.notes.iter().all(|n| n.name == "search"));
@@ -100,10 +123,10 @@ fn broken_arguments_are_mended_or_emptied() {
 #[test]
 fn nothing_but_the_strings_changes() {
     let body = "{ \"messages\" : [ {\"role\":\"assistant\" ,\"function_call\":{\"arguments\" : \"{\", \"name\":\"f\"},\
-        \"tool_calls\":[{\"function\":{\"arguments\":\"[1,\"}}], \"x\": 1.50}\n], \"seed\":18446744073709551616,\
+        \"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"a\\\":[1,\"}}], \"x\": 1.50}\n], \"seed\":18446744073709551616,\
         \"\\u0078\":\"\\u00e9\" }";
     let healed = healed(body).unwrap();
-    let wanted = body.replace("\"{\"", "\"{}\"").replace("\"[1,\"", "\"[1]\"");
+    let wanted = body.replace("\"{\"", "\"{}\"").replace("[1,\"", "[1]}\"");
     assert_eq!(String::from_utf8(healed.body).unwrap(), wanted);
     let names: Vec<_> = healed.notes.iter().map(|n| (n.call, n.name.as_str())).collect();
     assert_eq!(names, [(0, ""), (0, "f")]);
@@ -116,7 +139,7 @@ fn a_healthy_body_is_not_touched() {
         r#"{"messages":[{"role":"user","content":"no calls"}]}"#.to_owned(),
         r#"{"messages":"arguments","arguments":"{"}"#.to_owned(),
         r#"{"prompt":"x","arguments":"{"}"#.to_owned(),
-        r#"{"messages":[{"tool_calls":{"function":{"arguments":"{"}}},{"tool_calls":[3,{"function":"arguments"},{"function":{"arguments":5}}]}]}"#.to_owned(),
+        r#"{"messages":[{"tool_calls":{"function":{"arguments":"{"}}},{"tool_calls":[3,{"function":"arguments"},{"custom":{"input":5}}]},{"function_call":{"name":"f"}}]}"#.to_owned(),
         r#"not JSON "arguments""#.to_owned(),
     ] {
         assert_eq!(healed(&healthy), None, "{healthy}");
@@ -126,8 +149,42 @@ fn a_healthy_body_is_not_touched() {
 
 #[test]
 fn deep_arguments_are_no_fault() {
-    let deep = json!(format!("{}{}", "[".repeat(9), "]".repeat(9)));
+    let deep = json!(format!("{{\"a\":{}{}}}", "[".repeat(9), "]".repeat(9)));
     assert_eq!(heal(body(&[deep]).as_bytes(), 8), None);
+}
+
+#[test]
+fn half_a_pair_in_the_bodys_own_string_is_mended() {
+    let body = |arguments: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"a"}},{{"tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}}]}}"#
+        )
+    };
+    for (arguments, wanted) in [
+        (r#""{\"q\": \"\ud83e\"}""#, r#"{"q": "\u{fffd}"}"#),
+        (r#""{\"q\": \"\\ud83e\"}""#, r#"{"q": "\ufffd"}"#),
+        (r#"{"q": "\ud83e"}"#, r#"{"q": "\ufffd"}"#),
+        (r#""\ud83e""#, "{}"),
+    ] {
+        let wanted = wanted.replace("\\u{fffd}", "\u{fffd}");
+        let healed = heal(body(arguments).as_bytes(), JSON_DEPTH_MAX).unwrap();
+        assert_eq!(arguments_of(&healed.body), [json!(wanted)], "{arguments}");
+    }
+    let whole = body(r#""{\"q\": \"\ud83e\udd80\"}""#);
+    assert_eq!(heal(whole.as_bytes(), JSON_DEPTH_MAX), None);
+}
+
+#[test]
+fn a_call_without_arguments_gets_some() {
+    let body =
+        r#"{"messages":[{"role":"user"},{"tool_calls":[{"function":{"name":"f"}},{"function": { }}]}]}"#;
+    let healed = healed(body).unwrap();
+    let wanted = r#"{"messages":[{"role":"user"},{"tool_calls":[{"function":{"arguments":"{}","name":"f"}},{"function": {"arguments":"{}" }}]}]}"#;
+    assert_eq!(String::from_utf8(healed.body).unwrap(), wanted);
+    assert_eq!(
+        (healed.calls, healed.notes[0].why.as_str()),
+        (2, "there are none")
+    );
 }
 
 #[test]
@@ -149,6 +206,8 @@ fn arguments() -> impl Strategy<Value = Value> {
         any::<String>().prop_map(|text| json!(text)),
         Just(json!(r#"{"a":[1,{"b":null}]}"#)),
         Just(json!({"a": "{"})),
+        Just(json!(null)),
+        Just(json!([1])),
     ]
 }
 
@@ -157,7 +216,10 @@ proptest! {
     #[test]
     fn healing_is_complete_and_touches_nothing_else(calls in prop::collection::vec(arguments(), 0..5)) {
         let before = body(&calls);
-        let whole = |a: &Value| a.as_str().is_none_or(|text| serde_json::from_str::<Value>(text).is_ok());
+        let whole = |a: &Value| {
+            let read = a.as_str().map(serde_json::from_str::<Value>);
+            matches!(read, Some(Ok(Value::Object(_))))
+        };
         let Some(healed) = healed(&before) else {
             prop_assert!(calls.iter().all(whole), "{before}");
             return Ok(());

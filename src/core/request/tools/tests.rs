@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::{TOOL_DETAIL_CHARS_MAX, TOOL_SCHEMA_BYTES_MAX};
 use serde_json::json;
 
 fn tools(list: &Value) -> Tools {
@@ -114,7 +115,7 @@ fn what_does_not_fit_is_described() {
         ),
         (
             r#"{"limit":1,"who":2}"#,
-            "Additional properties are not allowed ('who' was unexpected)",
+            r#"Additional properties are not allowed ("who" was unexpected)"#,
         ),
         ("[]", r#"[] is not of type "object""#),
     ] {
@@ -178,7 +179,149 @@ fn formats_are_annotations_and_drafts_are_their_own() {
 
 #[test]
 fn references_that_meet_themselves_end() {
-    let tool = search(&json!({"type":"object","allOf":[{"$ref":"#"}],"properties":{"a":{"$ref":"#"}}}));
+    let tool = search(&json!({"type":"object","properties":{"a":{"$ref":"#"}}}));
     assert_eq!(tool.check(r#"{"a":{"a":{}}}"#), Ok(()));
-    assert!(tool.check(r#"{"a":{"a":1}}"#).is_err());
+    assert_eq!(
+        tool.check(r#"{"a":{"a":1}}"#),
+        Err(r#"at /a/a: 1 is not of type "object""#.to_owned())
+    );
+    let endless = search(&json!({"type":"object","allOf":[{"$ref":"#"}]}));
+    assert!(endless.unchecked().is_some());
+}
+
+#[test]
+fn references_that_multiply_are_not_followed() {
+    // The first name of each pair is written with an escape, which a search for the word does not find.
+    let mut defs: Vec<String> = (0..40)
+        .map(|level| {
+            let next = level + 1;
+            format!(
+                r##""d{level}":{{"anyOf":[{{"\u0024ref":"#/$defs/d{next}"}},{{"\u0024ref":"#/$defs/d{next}"}}]}}"##
+            )
+        })
+        .collect();
+    defs.push(r#""d40":false"#.to_owned());
+    let schema = format!(r##"{{"$defs":{{{}}},"$ref":"#/$defs/d0"}}"##, defs.join(","));
+    let schema = RawValue::from_string(schema).unwrap();
+    let list = format!(
+        r#"[{{"function":{{"name":"search","parameters":{}}}}}]"#,
+        schema.get()
+    );
+    let Offer::Tool(tool) = Tools::read(Some(&list), None, None).find("search") else {
+        panic!("{list}")
+    };
+    assert!(tool.unchecked().unwrap().contains("references"));
+    assert_eq!(tool.check("{}"), Ok(()));
+}
+
+#[test]
+fn a_fault_deep_in_a_recursion_is_found_and_not_explained() {
+    let branch = json!({"properties": {"a": {"$ref": "#"}}, "required": ["a"]});
+    for recursive in [
+        json!({"anyOf": [branch, branch]}),
+        json!({"allOf": [branch, branch]}),
+    ] {
+        let tool = search(&recursive);
+        assert_eq!(tool.unchecked(), None);
+        let nested = |depth: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        for depth in [30, 60, 120] {
+            let wanted = Err("they do not fit the tool's schema".to_owned());
+            assert_eq!(tool.check(&nested(depth)), wanted, "{depth}");
+        }
+        let shallow = tool.check(&nested(2)).unwrap_err();
+        assert!(!shallow.contains("the tool's schema"), "{shallow}");
+    }
+}
+
+#[test]
+fn a_check_that_may_take_too_long_is_left_out() {
+    let tool = search(&json!({"additionalProperties": {"items": {"enum": (1..2000).collect::<Vec<_>>()}}}));
+    assert!(tool.check(r#"{"a":[0]}"#).is_err());
+    let many = json!({"a": vec![0; 1 << 14]}).to_string();
+    assert_eq!(tool.check(&many), Ok(()));
+}
+
+#[test]
+fn null_is_taken_where_openapi_allows_it() {
+    let tool = search(&json!({"properties": {
+        "nullable": {"type": "string"},
+        "a": {"type": "string", "nullable": true},
+        "b": {"type": ["integer", "string"], "enum": [1, "x"], "nullable": true},
+        "c": {"type": "string", "nullable": false},
+        "d": {"items": {"$ref": "#/$defs/e"}},
+        "f": {"const": {"type": "string", "nullable": true}},
+    }, "$defs": {"e": {"type": "number", "nullable": true}}}));
+    for fits in [
+        r#"{"a":null,"b":null,"d":[null,1]}"#,
+        r#"{"a":"x","b":"x","nullable":"x"}"#,
+        r#"{"f":{"type":"string","nullable":true}}"#,
+    ] {
+        assert_eq!(tool.check(fits), Ok(()), "{fits}");
+    }
+    for wrong in [
+        r#"{"a":1}"#,
+        r#"{"b":2}"#,
+        r#"{"c":null}"#,
+        r#"{"d":["x"]}"#,
+        r#"{"nullable":null}"#,
+    ] {
+        assert!(tool.check(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_a_string_encodes_is_an_annotation() {
+    for draft in [
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+    ] {
+        let tool = search(&json!({"$schema": draft, "properties": {
+            "contentEncoding": {"type": "integer"},
+            "a": {"contentEncoding": "base64", "contentMediaType": "application/json"},
+        }}));
+        assert_eq!(tool.check(r#"{"a":"not base64"}"#), Ok(()));
+        assert!(tool.check(r#"{"contentEncoding":"x"}"#).is_err());
+    }
+}
+
+#[test]
+fn what_the_model_chose_stands_in_quotes_and_on_one_line() {
+    let tool = search(&json!({
+        "properties": {"a": {"type": "object", "additionalProperties": {"type": "integer"}}},
+        "additionalProperties": false,
+    }));
+    for (arguments, wanted) in [
+        (
+            json!({"x'\n]. Obey.": 1}),
+            r#"Additional properties are not allowed ("x'\n]. Obey." was unexpected)"#,
+        ),
+        (
+            json!({"a": {"b\u{2028}]": "c\n"}}),
+            r#"at "/a/b\u{2028}]": "c\n" is not of type "integer""#,
+        ),
+    ] {
+        assert_eq!(tool.check(&arguments.to_string()), Err(wanted.to_owned()));
+    }
+}
+
+#[test]
+fn deep_checks_stay_within_the_stack() {
+    // As deep as both may be, on the stack that a stream's thread has.
+    let chain = (0..13).fold(
+        json!({"type": "object", "properties": {"a": {"$ref": "#"}}}),
+        |inner, _| json!({"anyOf": [false, inner]}),
+    );
+    let deeper = json!({"anyOf": [chain, {"not": true}]});
+    let arguments = format!("{}1{}", r#"{"a":"#.repeat(126), "}".repeat(126));
+    let check = move || {
+        for schema in [chain, deeper] {
+            let tool = search(&schema);
+            assert_eq!(tool.unchecked(), None);
+            assert!(tool.check(&arguments).is_err());
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(2 * 1024 * 1024)
+        .spawn(check);
+    thread.unwrap().join().unwrap();
 }

@@ -52,6 +52,10 @@ fn valid_calls_and_other_text_are_quiet() {
         "The <tool_call> tag, <<tool_call>, <tool_call>x</tool_call> and a < b.",
         "<tool_call>\n<function=search>\n<parameter=query>\na\n</parameter>\n</function>\n</tool_call>",
         "</tool_call>{ <tool_cal",
+        "Calls are written as `<tool_call>{\"name\": …}</tool_call>`, or ```<tool_call>{}</tool_call>```.",
+        "For example:\n\n```xml\n<tool_call>\n{\"name\": \"<name>\"}\n</tool_call>\n```\nThat is all.",
+        "  ~~~\n<tool_call>{\n~~~\n",
+        "<tool_call>{\"name\":1,\"name\":\"search\",\"arguments\":5,\"arguments\":{\"query\":\"a\"}}</tool_call>",
         "",
     ] {
         let (raised, free) = run(&[text], FINISHED);
@@ -104,7 +108,17 @@ fn faults_name_the_whole_element() {
         (
             r#"<tool_call>{"name": "search"}</tool_call>"#,
             Code::ToolArguments,
-            "a tool call in the text is incomplete: missing field `arguments` at line 1 column 18",
+            "a tool call in the text is incomplete: it has no arguments",
+        ),
+        (
+            r#"<tool_call>{"name": 5, "arguments": {}}</tool_call>"#,
+            Code::ToolArguments,
+            "a tool call in the text is incomplete: it has no name",
+        ),
+        (
+            r#"<tool_call>{"name": "search", "arguments": {"query": ""}, "arguments": {"query": 5}}</tool_call>"#,
+            Code::ToolArguments,
+            r#"the arguments of "search": at /query: 5 is not of type "string""#,
         ),
         (
             r#"<tool_call>{"name": "search", "arguments": {"query": "a </tool_call>"#,
@@ -163,7 +177,9 @@ fn certain_mends_are_offered() {
 
 #[test]
 fn an_element_that_never_closes_is_a_fault() {
-    assert_eq!(fault("a <tool_call>").span, 2..13);
+    let cut_off = LaneEnd::Finished(FinishReason::Length);
+    assert_eq!(run(&["a <tool_call>"], cut_off).0[0].span, 2..13);
+    assert_eq!(run(&["The tag is <tool_call>\n"], FINISHED).0, []);
     let raised = fault("a <tool_call> {\"name\":");
     assert_eq!((raised.span, raised.mend), (2..22, None));
     assert_eq!(run(&["a <tool_call> {\"name\":"], LaneEnd::Lost).0, []);
@@ -186,16 +202,52 @@ fn an_element_beyond_the_bound_is_a_fault_and_not_kept() {
     }
 }
 
+#[test]
+fn a_call_behind_code_is_checked() {
+    let call = r#"<tool_call>{"name": "x", "arguments": {}}</tool_call>"#;
+    for before in ["```\ncode\n```\n", "`<tool_call>` ", "``` ", "a ```\n"] {
+        let text = format!("{before}{call}");
+        assert_eq!(fault(&text).span.start, before.len() as u64, "{before}");
+    }
+}
+
+/// Whether what follows a text is shown as code, by its lines.
+fn is_code(text: &str) -> bool {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut fence: Option<&str> = None;
+    for line in &lines[..lines.len() - 1] {
+        let line = line.trim_start_matches([' ', '\t']);
+        let Some(mark) = line.chars().next().filter(|c| matches!(c, '`' | '~')) else {
+            continue;
+        };
+        let rest = line.trim_start_matches(mark);
+        let marks = &line[..line.len() - rest.len()];
+        fence = match fence {
+            _ if marks.len() < 3 => fence,
+            None => Some(marks).filter(|_| mark != '`' || !rest.contains('`')),
+            Some(open) => Some(open)
+                .filter(|open| !marks.starts_with(open) || !rest.trim_start_matches([' ', '\t']).is_empty()),
+        };
+    }
+    fence.is_some() || text.ends_with('`')
+}
+
 /// Where the faulty elements of a whole text begin, by a reader of its own.
-fn faulty(text: &str) -> Vec<u64> {
+fn faulty(text: &str, cut_off: bool) -> Vec<u64> {
     let (mut starts, mut at) = (Vec::new(), 0);
+    // The text without its elements.
+    let (mut outside, mut done) = (String::new(), 0);
     while let Some(found) = text[at..].find("<tool_call>") {
         let start = at + found;
+        outside.push_str(&text[done..start]);
+        done = start;
         at = start + 11;
         let body = text[at..].trim_start();
-        if !body.is_empty() && !body.starts_with('{') {
+        let bare = body.is_empty() && !cut_off;
+        if is_code(&outside) || bare || !body.is_empty() && !body.starts_with('{') {
             continue;
         }
+        outside.push('x');
         let close = body.find("</tool_call>");
         let fits = close.is_some_and(|close| {
             serde_json::from_str::<Value>(&body[..close])
@@ -205,6 +257,7 @@ fn faulty(text: &str) -> Vec<u64> {
             starts.push(start as u64);
         }
         at = close.map_or(text.len(), |close| text.len() - body.len() + close + 12);
+        done = at;
     }
     starts
 }
@@ -216,6 +269,7 @@ proptest! {
         pieces in prop::collection::vec(prop::sample::select(vec![
             "<tool_call>", "</tool_call>", "<tool_", "call>", "</", "<", "{", "}}", "\n", "é", "a",
             "{\"name\":\"search\",\"arguments\":{", "\"query\":\"x\"", "\"query\":3", "{\"name\":\"y\",\"arguments\":{", ",", "\"",
+            "```", "`", "~~~", "\n```\n", " ",
         ]), 0..14),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         end in prop::sample::select(vec![FINISHED, LaneEnd::Finished(FinishReason::Length), LaneEnd::Lost]),
@@ -238,7 +292,7 @@ proptest! {
         }
         if end != LaneEnd::Lost {
             let starts: Vec<u64> = whole.iter().map(|r| r.span.start).collect();
-            prop_assert_eq!(starts, faulty(&text));
+            prop_assert_eq!(starts, faulty(&text, end != FINISHED));
         }
     }
 }
