@@ -21,6 +21,7 @@ mod held;
 mod joined;
 mod mend;
 mod outgoing;
+mod plan;
 mod settle;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub struct Splice {
     hidden: String,
     /// The answer has been finished.
     finished: bool,
+    /// `[DONE]` was said.
+    done: bool,
 }
 
 impl Splice {
@@ -63,6 +65,7 @@ impl Splice {
             thought: Thought::new(joint.reasoning),
             hidden: String::new(),
             finished: false,
+            done: false,
         }
     }
 
@@ -70,7 +73,11 @@ impl Splice {
     /// not certain whether the text repeats what is out.
     pub fn frame(&mut self, frame: Bytes, out: &mut Vec<Bytes>) {
         self.hidden.clear();
-        let chunk = match self.dialect.frame(&frame) {
+        let facts = self.dialect.frame(&frame);
+        if facts.as_ref().is_ok_and(|facts| facts.done) && std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let chunk = match facts {
             Ok(facts) if !facts.done && facts.error.is_none() && facts.silent_error.is_none() => {
                 if matches!(parse(&frame), Ok(None)) {
                     // A comment says nothing of the answer, so it need not wait.

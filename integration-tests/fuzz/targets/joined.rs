@@ -70,7 +70,8 @@ impl Said {
         (!named || self.ids.len() <= most(|said| said.ids.len()))
             && self.roles <= most(|said| said.roles)
             && self.finishes <= most(|said| said.finishes)
-            && self.done <= most(|said| said.done)
+            // The first answer passes as it is; a later one says it once at most.
+            && self.done <= answers.first().map_or(1, |said| said.done.max(1))
     }
 }
 

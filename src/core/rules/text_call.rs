@@ -189,7 +189,11 @@ impl TextCall {
                     span: element.from..until,
                     text: format!("{whole}{tag}"),
                 };
-                raise(Code::ToolArguments, what, Some(mend))
+                // Of a call that was cut, nobody knows which arguments were still to come.
+                let guessed = reason.is_cut()
+                    && !element.closed
+                    && json::check(element.body.as_bytes(), self.depth_max).is_err();
+                raise(Code::ToolArguments, what, Some(mend).filter(|_| !guessed))
             }
         }
     }

@@ -106,10 +106,7 @@ fn errors_that_quote_a_hidden_turn_stay_inside() {
             seen(out.as_bytes()).errors == ["A204_upstream_lost"] || !enabled,
             "{out}"
         );
-        assert_eq!(
-            relay.end(),
-            Some(if enabled { End::Clean } else { End::Broken })
-        );
+        assert_eq!(relay.end(), Some(if enabled { End::Clean } else { End::Broken }));
     }
 }
 
