@@ -265,6 +265,17 @@ impl Llama {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM, and what follows from it: the process ends once the clients of its streams have left.
+    pub(crate) async fn terminate(&mut self) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let limit = Instant::now() + WAIT_LIMIT;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < limit, "the server does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// SIGSTOP: all of it stands still, and its connections stay open.
     pub(crate) fn freeze(&self) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();

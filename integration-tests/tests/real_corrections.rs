@@ -23,21 +23,45 @@ const TWO_LONG_SLOTS: &[&str] = &["-np", "2", "-c", "65536"];
 /// The small model repeats itself; that is not what is looked at here.
 const NO_LOOP_RULE: &str = "[rules.token_loop]\nenabled = false\n";
 
+/// How a server goes away in the middle of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Going {
+    /// SIGKILL: the connection ends at once.
+    Killed,
+    /// SIGTERM: no more tokens come, and the connection stays open until its client leaves.
+    Asked,
+}
+
 #[tokio::test]
 async fn kill_nine_and_restart() {
     let Some(tools) = Tools::find() else { return };
-    let mut llama = Llama::start(&tools, TWO_LONG_SLOTS).await;
-    let aegis = Aegis::in_front_of(&llama.url(), NO_LOOP_RULE).await;
+    gone_and_back(&tools, Going::Killed, NO_LOOP_RULE).await;
+}
+
+#[tokio::test]
+async fn terminate_and_restart() {
+    let Some(tools) = Tools::find() else { return };
+    let config = format!("{NO_LOOP_RULE}[rules.stall]\nafter_s = 1\n");
+    gone_and_back(&tools, Going::Asked, &config).await;
+}
+
+/// The server goes away in the middle of an answer and comes back: the client gets the answer that it would have got.
+async fn gone_and_back(tools: &Tools, how: Going, config: &str) {
+    let mut llama = Llama::start(tools, TWO_LONG_SLOTS).await;
+    let aegis = Aegis::in_front_of(&llama.url(), config).await;
     // Text that does not repeat itself: a round too much or too few would show.
     let request = with(greedy(4000), json!({"repeat_penalty": 1.3, "repeat_last_n": 256}));
     let uninterrupted = text(&ask(llama.addr(), CHAT, &request).await);
 
     let stream = ask_meanwhile(aegis.addr(), request);
     llama.wait_decoded(100).await;
-    llama.kill();
+    match how {
+        Going::Killed => llama.kill(),
+        Going::Asked => llama.terminate().await,
+    }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let restarted = Instant::now();
-    let llama = Llama::start_at(&tools, llama.addr().port(), TWO_LONG_SLOTS).await;
+    let llama = Llama::start_at(tools, llama.addr().port(), TWO_LONG_SLOTS).await;
     let ready = restarted.elapsed();
     let answer = stream.await.unwrap();
     let reading = one_answer(&answer);
@@ -61,7 +85,7 @@ async fn kill_nine_and_restart() {
     );
     let timings = timings(&answer);
     eprintln!(
-        "killed after {} tokens, gone for 1 s, healthy {ready:?} after its start; the client waited {} ms and got {} \
+        "{how:?} after {} tokens, gone for 1 s, healthy {ready:?} after its start; the client waited {} ms and got {} \
          characters, equal to the uninterrupted answer; the resumed request read {} tokens in {} ms",
         correction["tokens_kept"],
         correction["waited_ms"],
