@@ -6,6 +6,7 @@ use crate::error::Code;
 use crate::incident::Incident;
 use crate::relay::Guard;
 use crate::request::RequestFacts;
+use crate::rule::{Action, Mend};
 use crate::sentinel::Sentinel;
 use std::sync::Arc;
 
@@ -48,7 +49,10 @@ pub fn judge(guard: &Guard, dialect: Dialect, request: Arc<RequestFacts>, body: 
             findings.push(sentinel.failure(Code::UndecodableFrame, None, 0, detail));
         }
     }
-    for finding in findings {
+    for mut finding in findings {
+        if is_empty_call(&finding) {
+            finding.action = Action::Note;
+        }
         let unavailable = Unavailable {
             code: Code::NotInjectable,
             why: "the upstream sent the answer as a whole".to_owned(),
@@ -71,9 +75,35 @@ pub fn judge(guard: &Guard, dialect: Dialect, request: Arc<RequestFacts>, body: 
     judged
 }
 
+/// A call without arguments of a tool that takes none. A stream would get `{}`; here the client reads it so itself.
+fn is_empty_call(finding: &Finding) -> bool {
+    let filled = matches!(&finding.mend, Some(Mend::Replace { text, .. }) if text == "{}");
+    filled && finding.code == Code::ToolArguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_needs_no_arguments_passes_without() {
+        let request = br#"{"messages":[],"tools":[{"type":"function","function":{"name":"now","parameters":{"type":"object"}}}]}"#;
+        let facts = Arc::new(crate::request::read(request, 64).unwrap());
+        let judged = |name: &str| {
+            let call =
+                serde_json::json!({"id":"a","type":"function","function":{"name":name,"arguments":""}});
+            let body = serde_json::json!({"choices":[{"index":0,"finish_reason":"tool_calls","message":{"tool_calls":[call]}}]});
+            let guard = Guard::default();
+            judge(
+                &guard,
+                Dialect::Chat,
+                Arc::clone(&facts),
+                body.to_string().as_bytes(),
+            )
+        };
+        assert!(judged("now").cut.is_none() && judged("then").cut.is_some());
+        assert_eq!(judged("now").incidents[0].decision, crate::decide::Decision::Pass);
+    }
 
     #[test]
     fn a_looping_whole_answer_is_kept_back() {
