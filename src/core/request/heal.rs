@@ -82,10 +82,10 @@ pub enum Healing {
     Emptied,
 }
 
-/// Mends the `arguments` of all calls in `messages` that are no string with a JSON object in it. `None` when there is
-/// nothing to mend, and for a body that is no request.
+/// Mends the `arguments` of all calls in `messages` that are neither an object nor a string with one in it. `None` when
+/// there is nothing to mend, and for a body that is no request.
 ///
-/// An object in place of its text becomes its text. An escape of half a surrogate pair counts as broken, in the
+/// An object in place of its text stays: llama-server takes it, and some clients send nothing else. An escape of half a surrogate pair counts as broken, in the
 /// arguments as in the body's own string around them, because servers that keep text as UTF-8 cannot read it.
 #[must_use]
 pub fn heal(body: &[u8], depth_max: usize) -> Option<Healed> {
@@ -253,8 +253,9 @@ fn mended(json: &str, depth_max: usize) -> Option<(Healing, String, String)> {
     let text = match serde_json::from_str(&outer) {
         Ok(Text(text)) => text,
         Err(_) if outer.starts_with('{') => {
-            let why = "an object in place of its text".to_owned();
-            return Some((Healing::Mended, outer.into_owned(), why));
+            let halved = matches!(outer, Cow::Owned(_));
+            let why = "half a surrogate pair in a string".to_owned();
+            return halved.then(|| (Healing::Mended, outer.into_owned(), why));
         }
         Err(_) => {
             let why = format!("{} in place of a text", kind(&outer));

@@ -56,7 +56,7 @@ fn broken_arguments_are_mended_or_emptied() {
         json!("{}"),
         json!("{}"),
         json!(r#"{"q": "\ufffd"}"#),
-        json!(r#"{"q":1}"#),
+        json!({"q": 1}),
         json!("{}"),
         json!("{}"),
         json!("{}"),
@@ -66,7 +66,7 @@ fn broken_arguments_are_mended_or_emptied() {
         json!("{}"),
     ];
     assert_eq!(arguments_of(&healed.body), wanted);
-    assert_eq!(healed.calls, 15);
+    assert_eq!(healed.calls, 14);
     let notes: Vec<_> = healed
         .notes
         .iter()
@@ -102,7 +102,6 @@ fn broken_arguments_are_mended_or_emptied() {
                 "text that is not JSON at byte 0, before the value"
             ),
             (1, 7, Healing::Mended, "half a surrogate pair in a string"),
-            (1, 8, Healing::Mended, "an object in place of its text"),
             (1, 9, Healing::Emptied, "null in place of a text"),
             (1, 10, Healing::Emptied, "null in place of an object"),
             (1, 11, Healing::Emptied, "a number in place of a text"),
@@ -218,7 +217,7 @@ proptest! {
         let before = body(&calls);
         let whole = |a: &Value| {
             let read = a.as_str().map(serde_json::from_str::<Value>);
-            matches!(read, Some(Ok(Value::Object(_))))
+            a.is_object() || matches!(read, Some(Ok(Value::Object(_))))
         };
         let Some(healed) = healed(&before) else {
             prop_assert!(calls.iter().all(whole), "{before}");
