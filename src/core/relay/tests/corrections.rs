@@ -111,6 +111,21 @@ pub(super) fn drain(relay: &mut Relay, out: &mut Vec<u8>) {
     }
 }
 
+/// Feeds a stream that is cut into pieces and then ends, and takes what leaves meanwhile.
+pub(super) fn stream_in_pieces(relay: &mut Relay, bytes: &[u8], cuts: &[usize], out: &mut Vec<u8>) {
+    let now = Instant::now();
+    let mut cuts: Vec<usize> = cuts.iter().map(|c| c % (bytes.len() + 1)).collect();
+    cuts.sort_unstable();
+    let mut start = 0;
+    for end in cuts.into_iter().chain([bytes.len()]) {
+        relay.on_bytes(now, Bytes::copy_from_slice(&bytes[start..end]));
+        drain(relay, out);
+        start = end;
+    }
+    relay.on_end(now, &UpstreamEnd::Eof);
+    drain(relay, out);
+}
+
 /// Feeds each attempt's stream, and its end where it did not finish; gives the client's bytes and the hidden requests.
 fn attempts(relay: &mut Relay, streams: &[String]) -> (Vec<u8>, Vec<Value>) {
     let now = Instant::now();
@@ -384,16 +399,7 @@ proptest! {
                 Some(n) => frames.into_iter().take(*n).collect::<String>(),
                 None => frames.concat() + &over(attempt),
             };
-            let bytes = stream.as_bytes();
-            let mut cuts: Vec<usize> = case.cuts.iter().map(|c| c % (bytes.len() + 1)).collect();
-            cuts.sort_unstable();
-            let mut start = 0;
-            for end in cuts.into_iter().chain([bytes.len()]) {
-                relay.on_bytes(now, Bytes::copy_from_slice(&bytes[start..end]));
-                drain(&mut relay, &mut out);
-                start = end;
-            }
-            relay.on_end(now, &UpstreamEnd::Eof);
+            stream_in_pieces(&mut relay, stream.as_bytes(), &case.cuts, &mut out);
             ask = relay.take_ask().map(|ask| serde_json::from_slice(&ask.body).unwrap());
             if ask.is_some() {
                 relay.on_answer(now, None);

@@ -356,17 +356,7 @@ proptest! {
         let mut asks = 0;
         for attempt in 1.. {
             let (stream, _) = case.stream(attempt, ask.as_ref());
-            let bytes = stream.as_bytes();
-            let mut cuts: Vec<usize> = case.cuts.iter().map(|c| c % (bytes.len() + 1)).collect();
-            cuts.sort_unstable();
-            let mut start = 0;
-            for end in cuts.into_iter().chain([bytes.len()]) {
-                relay.on_bytes(now, Bytes::copy_from_slice(&bytes[start..end]));
-                drain(&mut relay, &mut out);
-                start = end;
-            }
-            relay.on_end(now, &UpstreamEnd::Eof);
-            drain(&mut relay, &mut out);
+            stream_in_pieces(&mut relay, stream.as_bytes(), &case.cuts, &mut out);
             first.get_or_insert((stream, out.clone()));
             let Some(next) = relay.take_ask() else { break };
             asks += 1;

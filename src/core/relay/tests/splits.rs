@@ -1,6 +1,7 @@
 //! Any split of the same bytes, and of the same text into tokens, gives the same findings and the same output.
 
 use super::*;
+use crate::capabilities::{Flavour, Known};
 use proptest::prelude::*;
 
 /// Pieces of answers that the rules care about: broken and sound JSON, phrases and their beginnings, loops, counters,
@@ -115,24 +116,26 @@ impl Answer {
     }
 
     fn relay(&self, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Incident>) {
-        let mut relay = relay(self.policy, self.json);
-        let now = Instant::now();
-        let mut cuts: Vec<usize> = cuts.iter().map(|c| c % (bytes.len() + 1)).collect();
-        cuts.sort_unstable();
-        let mut start = 0;
+        let (out, incidents, _) = self.run(relay(self.policy, self.json), bytes, cuts);
+        (out, incidents)
+    }
+
+    /// The same where the upstream can be asked again: also the hidden request.
+    fn asking_relay(&self, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Incident>, Option<Bytes>) {
+        let request = corrections::REQUEST;
+        let source = Source {
+            body: Bytes::from_static(request.as_bytes()),
+            known: Known::new(Flavour::LlamaServer.into()),
+        };
+        let relay = relay(self.policy, self.json).with_source(source);
+        self.run(relay, bytes, cuts)
+    }
+
+    fn run(&self, mut relay: Relay, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Incident>, Option<Bytes>) {
         let mut out = Vec::new();
-        for end in cuts.into_iter().chain([bytes.len()]) {
-            relay.on_bytes(now, Bytes::copy_from_slice(&bytes[start..end]));
-            while let Some(bytes) = relay.take_output() {
-                out.extend_from_slice(&bytes);
-            }
-            start = end;
-        }
-        relay.on_end(now, &UpstreamEnd::Eof);
-        while let Some(bytes) = relay.take_output() {
-            out.extend_from_slice(&bytes);
-        }
-        (out, relay.take_incidents())
+        corrections::stream_in_pieces(&mut relay, bytes, cuts, &mut out);
+        let ask = relay.take_ask().map(|ask| ask.body);
+        (out, relay.take_incidents(), ask)
     }
 }
 
@@ -209,6 +212,17 @@ proptest! {
             let at = memchr::memmem::rfind(&whole.0, b"data: {\"error\"").unwrap();
             prop_assert!(bytes.starts_with(&whole.0[..at]));
         }
+    }
+
+    /// The same where the upstream can be asked again, up to the hidden request.
+    #[test]
+    fn any_split_gives_the_same_hidden_request(answer in answer(), cuts in prop::collection::vec(any::<usize>(), 0..24)) {
+        let bytes = answer.bytes(4);
+        let whole = answer.asking_relay(&bytes, &[]);
+        let split = answer.asking_relay(&bytes, &cuts);
+        prop_assert_eq!(&whole.1, &split.1);
+        prop_assert_eq!(String::from_utf8_lossy(&whole.0), String::from_utf8_lossy(&split.0));
+        prop_assert_eq!(whole.2, split.2);
     }
 
     /// Any split of the same text into tokens gives the same findings at the same offsets.
