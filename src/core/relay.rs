@@ -34,7 +34,7 @@ use crate::decide::{Finding, Mode};
 use crate::dialect::calls::Calls;
 use crate::dialect::{Dialect, Template};
 use crate::error::Code;
-use crate::event::LaneId;
+use crate::event::{Channel, LaneId};
 use crate::incident::Incident;
 use crate::request::RequestFacts;
 use crate::ring::Ring;
@@ -115,8 +115,8 @@ pub struct Relay {
     discarded: u64,
     /// Text came that could not be read, and may have left.
     blind: bool,
-    /// The correction of the last hidden request.
-    correction_text: Option<String>,
+    /// The correction of the last hidden request, and the channel that it speaks of.
+    correction: Option<(String, Option<Channel>)>,
     /// The last hidden request had a turn of Aegis's own.
     has_hidden_turn: bool,
     /// The upstream said something that must not leave.
@@ -188,7 +188,7 @@ impl Relay {
             replaced_to: None,
             discarded: 0,
             blind: false,
-            correction_text: None,
+            correction: None,
             has_hidden_turn: false,
             unspeakable: false,
             failed_rules: Vec::new(),

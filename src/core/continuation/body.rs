@@ -163,9 +163,9 @@ impl<'a> Body<'a> {
         };
         message.go_on(begins).ok_or(unreadable)?;
         if !reasoning.is_empty() {
-            for name in self.reasoning {
-                message.go_on_thinking(name, reasoning).ok_or(unreadable)?;
-            }
+            message
+                .go_on_thinking(self.reasoning, reasoning)
+                .ok_or(unreadable)?;
         }
         self.put(self.messages.len() - 1, message.to_json())?;
         Ok(own + more)

@@ -59,7 +59,8 @@ fn resume(
 ) -> Result<Ask, NotInjectable> {
     let (content, _) = split_spaces(&wanted.sound.content);
     let (reasoning, _) = split_spaces(&wanted.sound.reasoning);
-    let echoes = capabilities.echoes || body.asks_for_echo();
+    let asks_for_echo = body.asks_for_echo();
+    let echoes = capabilities.echoes || asks_for_echo;
     if let Some(text) = wanted.correction {
         body.correct(text, wanted.placement)?;
     }
@@ -83,7 +84,8 @@ fn resume(
         body: body.write()?,
         keeps_sound: true,
         prefilled: sound.tokens.saturating_sub(thoughts),
-        begins_content: !content.is_empty(),
+        // An upstream that says the prefill again may begin with its thought.
+        begins_content: !content.is_empty() && !asks_for_echo,
         joint,
     })
 }

@@ -93,13 +93,19 @@ impl Message {
         self.set("content", content)
     }
 
-    /// Goes on with the reasoning.
-    pub(super) fn go_on_thinking(&mut self, name: &str, text: &str) -> Option<()> {
-        let reasoning = match self.0.get(name) {
-            None | Some("null") => quoted(text),
+    /// Goes on with the reasoning, in every member that `names` lists: all of them say the same.
+    pub(super) fn go_on_thinking(&mut self, names: &[&str], text: &str) -> Option<()> {
+        let mut said = names
+            .iter()
+            .filter_map(|name| self.0.get(name))
+            .filter(|raw| *raw != "null");
+        let reasoning = match said.next() {
+            None => quoted(text),
             Some(raw) => extended(raw, text)?,
         };
-        self.set(name, reasoning)
+        names
+            .iter()
+            .try_for_each(|name| self.set(name, reasoning.clone()))
     }
 
     /// Its JSON text.

@@ -81,6 +81,15 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// Whether the server's frames know a call by its number, so that one can be changed in them.
+    #[must_use]
+    pub fn keeps_index(&self, choice: u32, number: u32) -> bool {
+        let mut calls = self.0.iter();
+        !calls.any(|call| call.choice == choice && call.number == number && call.index != number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,7 +80,7 @@ impl Relay {
             });
         }
         self.has_hidden_turn = correction.is_some() || ask.plan == Plan::Append;
-        self.correction_text = correction;
+        self.correction = correction;
         self.listen_afresh();
         self.replay(ask.plan);
         self.asking = Some(Asking {
@@ -216,6 +216,9 @@ impl Relay {
         }
         for finding in std::mem::take(&mut self.failed_rules) {
             self.settle(now, finding);
+            if !self.is_open() {
+                return;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::held::{HeldFrame, HeldMark, ends_in_space, has_text, spaces_at_end};
 use super::{End, Relay, UpstreamEnd};
 use crate::decide::Finding;
-use crate::dialect::error_status;
+use crate::dialect::{Template, error_status};
 use crate::error::Code;
 use crate::event::FrameFacts;
 use crate::splice::Identity;
@@ -24,10 +24,14 @@ impl Relay {
         let mut findings = std::mem::take(&mut self.findings);
         let facts = match self.template.read(bytes) {
             Some(facts) => Ok(facts),
-            None => self
-                .dialect
-                .frame_among(bytes, &mut self.calls)
-                .inspect(|facts| self.template.learn(bytes, facts)),
+            None => self.dialect.frame_among(bytes, &mut self.calls).inspect(|facts| {
+                if facts.names.is_empty() {
+                    self.template.learn(bytes, facts);
+                } else {
+                    // What looks like an earlier call's piece may be this one's.
+                    self.template = Template::default();
+                }
+            }),
         };
         let facts = facts.unwrap_or_else(|error| {
             self.unreadable = true;
@@ -168,11 +172,11 @@ impl Relay {
         let again = first && of_server && self.may_ask_after_loss(&detail);
         // What is held is not whole and never will be: it must not slip out in front of the error.
         let call = !self.holds_off && self.held.iter().any(|frame| frame.call);
-        if again || call {
-            findings.extend(self.lost(detail));
-        } else if !self.holds_off {
+        let lost = if again || call { self.lost(detail) } else { None };
+        if lost.is_none() && !self.holds_off {
             self.drop_unfinished();
         }
+        findings.extend(lost);
     }
 
     /// Takes the text out of the held frames that wait for more than the next token: they will never be whole.
@@ -306,14 +310,15 @@ impl Relay {
             return self.on_frame(now, &bytes, start, end);
         }
         // Half a frame of an answer that broke off is not worth a finding of its own, and says nothing that could stay.
-        if !self
-            .dialect
-            .frame(&bytes)
-            .is_ok_and(|facts| facts.says_anything())
-        {
+        let Ok(facts) = self.dialect.frame(&bytes) else {
+            return;
+        };
+        if !facts.says_anything() {
             return;
         }
-        let passes = self.holds_off || !self.guard.rulebook.policy(Code::UpstreamLost).enabled;
+        let finishes = self.request.choices <= 1 && !facts.finishes.is_empty();
+        let enabled = self.guard.rulebook.policy(Code::UpstreamLost).enabled;
+        let passes = finishes || self.holds_off || !enabled;
         let end = if passes {
             end
         } else {

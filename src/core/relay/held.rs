@@ -75,6 +75,7 @@ impl HeldFrame {
     /// Nothing of it leaves.
     pub(super) fn empty(&mut self) {
         self.edited = Some(Bytes::new());
+        self.marks.clear();
         self.said.clear();
         self.token = false;
     }

@@ -82,20 +82,23 @@ impl Relay {
         let mut out = Vec::new();
         join.splice.frame(frame.clone(), &mut out);
         let hidden = join.splice.hidden_reasoning().to_owned();
-        let mut content = false;
+        let (mut content, mut thought) = (false, false);
         if let Ok(facts) = self.dialect.frame(frame) {
             // Also what does not show is a sign that the model moves.
             let token = has_text(&facts.deltas);
             if let Some(clock) = self.clock.as_mut().filter(|_| token || facts.progress) {
                 clock.progress(now, token);
             }
-            let content_lane = LaneId::first(Channel::Content);
-            content = facts
-                .deltas
-                .iter()
-                .any(|delta| delta.lane == content_lane && !delta.text.is_empty());
+            let says = |channel, trims: bool| {
+                let mut deltas = facts
+                    .deltas
+                    .iter()
+                    .filter(|delta| delta.lane == LaneId::first(channel));
+                deltas.any(|delta| !if trims { delta.text.trim() } else { &delta.text }.is_empty())
+            };
+            (content, thought) = (says(Channel::Content, false), says(Channel::Reasoning, true));
         }
-        if let Some(finding) = join.doubt.take_if(|_| content || !hidden.is_empty())
+        if let Some(finding) = join.doubt.take_if(|_| content || thought)
             && !content
         {
             let why = "the upstream goes on thinking behind the text it was given";

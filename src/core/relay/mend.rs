@@ -3,7 +3,7 @@
 use super::held::HeldFrame;
 use super::{End, Relay};
 use crate::decide::Finding;
-use crate::event::{FinishReason, LaneId};
+use crate::event::{Channel, FinishReason, LaneId};
 use crate::rule::Mend;
 use crate::splice::Identity;
 use crate::splice::edit::replace;
@@ -17,6 +17,12 @@ impl Relay {
         let (Some(mend), Some(lane)) = (&finding.mend, finding.lane) else {
             return false;
         };
+        if let Channel::ToolArguments(number) = lane.channel
+            && !self.calls.keeps_index(lane.choice, number)
+        {
+            // Its frames have another index, under which they also know another call.
+            return false;
+        }
         let first = self
             .held
             .iter()

@@ -6,16 +6,24 @@ use crate::capabilities::{Capabilities, Flavour, Prefill};
 use crate::continuation::{Ask, NotInjectable, Original, Wanted, injectable, plan};
 use crate::decide::{Decision, Finding, Mode, Unavailable, wanted};
 use crate::error::Code;
+use crate::event::Channel;
 use crate::limits::DRAFT_BYTES_MAX;
 use crate::release::Release;
 
 /// A hidden request that can be made.
 pub(super) struct Planned {
     pub(super) ask: Ask,
-    /// What the upstream is told.
-    pub(super) correction: Option<String>,
+    /// What the upstream is told, and of which channel.
+    pub(super) correction: Option<(String, Option<Channel>)>,
     /// Held frames, from the oldest, that are sound.
     pub(super) keep: usize,
+}
+
+/// What the upstream is told of a fault.
+struct Correction {
+    text: Option<String>,
+    /// The channel that is at fault.
+    fault: Option<Channel>,
 }
 
 impl Relay {
@@ -76,10 +84,17 @@ impl Relay {
 
     /// What the upstream is told of a finding. A corrected request that broke off before it said a word is made again with
     /// its correction: without it, the fault would be as well.
-    fn correction(&self, finding: &Finding) -> Option<String> {
-        let texts = &self.guard.corrections.texts;
-        let unheard = || self.correction_text.clone().filter(|_| self.pending.is_some());
-        texts.correction(finding).or_else(unheard)
+    fn correction(&self, finding: &Finding) -> Correction {
+        let unheard = || self.correction.clone().filter(|_| self.pending.is_some());
+        let fault = finding.lane.map(|lane| lane.channel);
+        let own = self.guard.corrections.texts.correction(finding);
+        match own.map(|text| (text, fault)).or_else(unheard) {
+            Some((text, fault)) => Correction {
+                text: Some(text),
+                fault,
+            },
+            None => Correction { text: None, fault },
+        }
     }
 
     pub(super) fn plan_with(
@@ -104,7 +119,7 @@ impl Relay {
             return Err(NotInjectable::TooLong);
         }
         let sound = with(released, self.held.iter().take(keep));
-        let correction = self.correction(finding);
+        let Correction { text, fault } = self.correction(finding);
         let original = Original {
             body: &source.body,
             dialect: self.dialect,
@@ -114,11 +129,12 @@ impl Relay {
             released,
             sound: &sound,
             call_released,
-            fault: finding.lane.map(|lane| lane.channel),
-            correction: correction.as_deref(),
+            fault,
+            correction: text.as_deref(),
             placement: self.guard.corrections.placement,
         };
         let ask = plan(&original, &known, &wishes)?;
+        let correction = text.map(|text| (text, fault));
         Ok(Planned {
             ask,
             correction,

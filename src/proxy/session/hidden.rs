@@ -100,11 +100,18 @@ async fn ask(session: &Session, body: &Bytes, id: Uuid) -> Hidden {
             }
         };
         tracing::debug!(request_id = %session.request_id, hidden_request_id = %id, why, "the upstream is not ready");
-        let mut wait = pause.max(retry_after.unwrap_or_default());
+        let mut wait = retry_after.map_or(pause, |wait| wait.max(HIDDEN_RETRY));
+        if wait > until.saturating_duration_since(Instant::now()) && retry_after.is_some() {
+            return Hidden::Failed(format!("the upstream asks for {} s: {why}", wait.as_secs()));
+        }
         // One that takes requests and does not answer them is busy: it is met with the whole prompt ever more rarely.
         pause = (pause * 2).min(HIDDEN_RETRY_MAX);
         loop {
             let left = until.saturating_duration_since(Instant::now());
+            if left < HIDDEN_RETRY && broke {
+                // There is no time for a second look; another request may still do.
+                return Hidden::Refused(why);
+            }
             if left < HIDDEN_RETRY {
                 return Hidden::Failed(format!(
                     "the upstream did not come back within {} s: {why}",

@@ -83,8 +83,9 @@ pub(crate) async fn serve(
 /// 422 or 500 to what they do not do in a stream. Who asks, for what, how much, and whether the server is busy or still
 /// loading has nothing to do with it.
 fn may_refuse_streams(status: StatusCode) -> bool {
-    let refused = status.is_client_error() || status.is_server_error();
-    refused && !matches!(status.as_u16(), 401..=404 | 408 | 413 | 425 | 429 | 502..=504)
+    // Of the server errors, only these are about the request; the others are about load, outage and time.
+    let of_server = matches!(status.as_u16(), 500 | 501);
+    of_server || status.is_client_error() && !matches!(status.as_u16(), 401..=404 | 408 | 413 | 425 | 429)
 }
 
 /// What the upstream was asked, and how its answer is handed over.
@@ -218,10 +219,10 @@ pub(super) async fn await_head(
         if let Some(stalled) = clock.heartbeat(Instant::now(), &heartbeat) {
             if records {
                 session.stalled_before_head(&stalled)?;
+            } else if matches!(heartbeat, Heartbeat::Dead(_)) {
+                return Err(Failure::new(Code::UpstreamLost, stalled.detail));
             } else if session.ends_stalled(&stalled) {
-                let dead = matches!(heartbeat, Heartbeat::Dead(_));
-                let code = if dead { Code::UpstreamLost } else { stalled.code };
-                return Err(Failure::new(code, stalled.detail));
+                return Err(Failure::new(stalled.code, stalled.detail));
             }
             *watch = None;
         }
@@ -336,7 +337,9 @@ mod tests {
             (true, &[400u16, 405, 415, 422, 500, 501][..]),
             (
                 false,
-                &[200, 302, 401, 403, 404, 408, 413, 425, 429, 502, 503, 504],
+                &[
+                    200, 302, 401, 403, 404, 408, 413, 425, 429, 502, 503, 504, 507, 529,
+                ],
             ),
         ] {
             for status in statuses {

@@ -15,7 +15,7 @@ use aegis_core::relay::Guard;
 use detect::{Depth, Found, Undetected};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Knows the capabilities of each model, or finds them out. One for all workers: clones share what they know.
@@ -125,13 +125,20 @@ impl Model {
     /// Nothing is known for certain, no task is out, and the last one left a while ago. What is believed meanwhile stays
     /// until a task comes back with something better.
     fn due(&self, now: Instant) -> bool {
-        let pause = match self.known.get() {
-            None => SCOUT_PAUSE,
-            Some(known) if known.prefill == Prefill::No => SCOUT_DOUBT,
-            Some(_) => return false,
+        let Some(pause) = pause(&self.known) else {
+            return false;
         };
         let waits = |(at, task): &(Instant, Weak<_>)| task.strong_count() > 0 || now < *at + pause;
         !self.left.as_ref().is_some_and(waits)
+    }
+}
+
+/// How long after a task another one may leave; `None` where all is known for certain.
+fn pause(known: &Known) -> Option<Duration> {
+    match known.get() {
+        None => Some(SCOUT_PAUSE),
+        Some(known) if known.prefill == Prefill::No => Some(SCOUT_DOUBT),
+        Some(_) => None,
     }
 }
 
@@ -206,8 +213,9 @@ impl Trip {
                 known.set(capabilities);
             }
             Ok(Err(error)) => {
-                let again_s = SCOUT_PAUSE.as_secs();
-                tracing::warn!(model, %error, again_s, "cannot find out what the upstream can do; setting upstream.flavour says it");
+                let again_s = pause(&known).unwrap_or(SCOUT_PAUSE).as_secs();
+                let believed = known.get().is_some();
+                tracing::warn!(model, %error, again_s, believed, "cannot find out what the upstream can do; setting upstream.flavour says it");
             }
             Err(error) => tracing::error!(model, %error, "finding out what the upstream can do failed"),
         }

@@ -90,6 +90,8 @@ impl Pulse {
     pub(crate) async fn ready(&self, key: Option<&Key>) -> Ready {
         match self.inquiry(key).get("/health", HEALTH).await {
             Ok(reply) if !reply.status.is_server_error() => Ready::Yes,
+            // Its threads are all taken, and it works.
+            Err(Silent::Late(_)) if self.bytes.within(BYTES_RECENT) => Ready::Yes,
             _ => Ready::No,
         }
     }

@@ -206,6 +206,52 @@ fn closers_never_go_to_another_choice() {
     );
 }
 
+/// Calls under one index, in pieces that look alike.
+#[test]
+fn calls_of_one_index_are_judged_apart() {
+    let request = r#"{"model":"m","stream":true,"messages":[],"tools":[{"type":"function","function":{"name":"f","parameters":{"required":["city"]}}}]}"#;
+    let head = |id: &str| {
+        let call = json!([{"index":0,"id":id,"type":"function","function":{"name":"f","arguments":""}}]);
+        chunk(1, &json!({"tool_calls":call}), &Value::Null)
+    };
+    let piece = |text: &str| {
+        let call = json!([{"index":0,"function":{"arguments":text}}]);
+        chunk(1, &json!({"tool_calls":call}), &Value::Null)
+    };
+    let call =
+        |id: &str, city: &str, end: &str| head(id) + &piece("{\"city\":\"") + &piece(city) + &piece(end);
+    let finish = chunk(1, &json!({}), &json!("tool_calls")) + "data: [DONE]\n\n";
+    let mut relay = correcting(request, Flavour::LlamaServer, 2);
+    let sound = role(1) + &call("a", "Paris", "\"}") + &call("b", "Rome", "\"}") + &finish;
+    feed(&mut relay, &sound);
+    lose(&mut relay);
+    assert_eq!(taken(&mut relay), sound);
+    assert!(relay.take_incidents().is_empty());
+    // What lacks a bracket is not mended where the frames know another call by that index.
+    let mut relay = correcting(request, Flavour::LlamaServer, 2);
+    feed(
+        &mut relay,
+        &(role(1) + &call("a", "Paris", "\"}") + &call("b", "Rome", "\"") + &finish),
+    );
+    assert_eq!(relay.take_ask().unwrap().plan, Plan::Redo);
+}
+
+/// A thinking loop whose corrected request dies unheard is still a thinking loop.
+#[test]
+fn a_reused_correction_keeps_its_fault() {
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 3);
+    let words = LOOP.repeat(8);
+    let thoughts = words
+        .split_inclusive(' ')
+        .map(|word| think(1, &format!(" {}", word.trim_end())));
+    feed(&mut relay, &(role(1) + &thoughts.collect::<String>()));
+    let first = answered(&mut relay);
+    assert_eq!(first.0, Plan::Resume);
+    feed(&mut relay, &role(2));
+    lose(&mut relay);
+    assert_eq!(answered(&mut relay), first);
+}
+
 /// A corrected request that dies before it said a word is made again with its correction.
 #[test]
 fn a_correction_outlives_a_request_that_was_not_heard() {
@@ -249,6 +295,17 @@ fn a_fault_of_the_request_passes_behind_white_space() {
     let out = taken(&mut relay);
     assert!(out.contains("Good morn ") && out.ends_with(error), "{out}");
     assert!(relay.take_incidents().is_empty());
+    // What waits for more than a word goes, and the error does not wait for the end of the stream.
+    let mut relay = correcting(REQUEST, Flavour::LlamaServer, 2);
+    feed(
+        &mut relay,
+        &(role(1) + &say(1, "Good") + &say(1, " launch") + error),
+    );
+    let out = taken(&mut relay);
+    assert!(
+        out.contains("Good") && !out.contains("launch") && out.ends_with(error),
+        "{out}"
+    );
 }
 
 /// One answer with random faults.
