@@ -76,7 +76,9 @@ pub(crate) async fn serve(
         (call.body, call.collects) = (body, false);
         (answer, watch) = call.send(&session).await?;
     }
-    guard(session, call, watch, answer).await
+    // Boxed, as are the rarer ways below: this future is what a request costs that waits for its turn, and it is as large
+    // as the largest of its parts.
+    Box::pin(guard(session, call, watch, answer)).await
 }
 
 /// Whether a refusal may mean the form of the request, a stream, which the client did not ask for: servers answer 400,
@@ -296,12 +298,12 @@ async fn guard(
             let relay = Relay::new(Arc::clone(guard), call.dialect, facts, clock).with_source(source);
             let body = GuardedBody::new(session, relay, call.known, body);
             if call.collects {
-                return collected::serve(call.dialect, head, body).await;
+                return Box::pin(collected::serve(call.dialect, head, body)).await;
             }
             Ok(Response::from_parts(head, ClientBody::guarded(body)))
         }
         kind if kind.eq_ignore_ascii_case("application/json") && readable => {
-            whole::serve(session, call.dialect, head, body).await
+            Box::pin(whole::serve(session, call.dialect, head, body)).await
         }
         kind => {
             let coding = head

@@ -83,7 +83,7 @@ impl Service<Request<Incoming>> for Router {
             let answer = async {
                 match dialect {
                     Some(dialect) => intake::serve(app, dialect, request).await,
-                    None => passed::serve(app, request).await,
+                    None => Box::pin(passed::serve(app, request)).await,
                 }
             };
             // A request that has no head yet cannot be drained to its end either.
