@@ -47,10 +47,11 @@ test: setup ## run all tests: units, cases, real llama-server, real clients, doc
 # The advisories check needs RustSec's database from GitHub, which not every build machine can reach.
 # Where it can be: cargo deny check advisories
 .PHONY: lint
-lint: cargo ## formatting, clippy, licences and bans, shell scripts
+lint: cargo ## formatting, clippy, fuzz targets that compile, licences and bans, shell scripts
 	@bash integration-tests/setup/cargo-tools.sh
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo check --manifest-path integration-tests/fuzz/Cargo.toml --bins --locked
 	cargo deny --locked check bans licenses sources
 	@if command -v shellcheck >/dev/null; then \
 	    shellcheck --external-sources --source-path=SCRIPTDIR .ci/run integration-tests/setup/*.sh; \

@@ -103,7 +103,7 @@ fuzz_target!(|data: &[u8]| {
         match relay.take_ask() {
             Some(ask) => {
                 serde_json::from_slice::<Value>(&ask.body).expect("a request is JSON");
-                relay.on_answer(None);
+                relay.on_answer(now, None);
             }
             None => break,
         }

@@ -129,6 +129,7 @@ impl Input<'_> {
                 ring_bytes_max: usize::from(ring),
                 ..Limits::default()
             }),
+            ..Guard::default()
         };
         let request = RequestFacts {
             stream: true,

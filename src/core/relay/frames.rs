@@ -170,17 +170,22 @@ impl Relay {
         // A fault of the request would come again; a fault of the server may be gone.
         let of_server = error_status(bytes).is_none_or(|status| status >= 500);
         let again = first && of_server && self.may_ask_after_loss(&detail);
-        // What is held is not whole and never will be: it must not slip out in front of the error.
-        let call = !self.holds_off && self.held.iter().any(|frame| frame.call);
-        let lost = if again || call { self.lost(detail) } else { None };
-        if lost.is_none() && !self.holds_off {
-            self.drop_unfinished();
+        // What waits for more than the next token is not whole and never will be: it must not slip out in front of the
+        // error. A client that waits for one body has nothing yet, and the error is its answer.
+        let whole = self.whole_frames();
+        let unfinished = !self.holds_off && whole < self.held.len();
+        if again || unfinished && !self.guard.collects {
+            findings.extend(self.lost(detail));
+        } else if unfinished {
+            for frame in self.held.iter_mut().skip(whole) {
+                self.discarded += u64::from(frame.token);
+                frame.empty();
+            }
         }
-        findings.extend(lost);
     }
 
-    /// Takes the text out of the held frames that wait for more than the next token: they will never be whole.
-    fn drop_unfinished(&mut self) {
+    /// How many of the held frames, from the oldest, wait for nothing but the next token.
+    fn whole_frames(&self) -> usize {
         let policy = self.guard.release;
         let cleared = |sentinel: &crate::sentinel::Sentinel, frame: &HeldFrame| {
             frame
@@ -188,15 +193,10 @@ impl Relay {
                 .iter()
                 .all(|held| sentinel.cleared(held.mark, &policy))
         };
-        let whole = self
-            .held
+        self.held
             .iter()
             .take_while(|frame| cleared(&self.sentinel, frame))
-            .count();
-        for frame in self.held.iter_mut().skip(whole) {
-            self.discarded += u64::from(frame.token);
-            frame.empty();
-        }
+            .count()
     }
 
     /// Whether text that ends in white space waits for the token after it, so that the answer could be continued

@@ -18,4 +18,6 @@ pub struct Guard {
     pub release: ReleasePolicy,
     /// Bounds of one stream.
     pub limits: Limits,
+    /// Nothing leaves before the answer is over, and its client gets one body: an error in it is the whole answer.
+    pub collects: bool,
 }

@@ -182,6 +182,7 @@ fn read(mut root: Section<'_>) -> Config {
         corrections,
         release,
         limits: core_limits,
+        collects: false,
     };
     Config {
         listen,
@@ -209,6 +210,7 @@ fn whole(guard: &Guard, answer_bytes_max: usize) -> Guard {
     guard.limits.ring_bytes_max = guard.limits.ring_bytes_max.max(answer_bytes_max);
     // Nobody waits for a part of it: how long it may take is the matter of limits.first_byte_s and the stall rules.
     guard.limits.hold_ms = limits::HOLD_BOUND_MS as u64;
+    guard.collects = true;
     guard
 }
 
