@@ -142,6 +142,14 @@ impl Llama {
         Self::start_at(tools, free_port(), arguments).await
     }
 
+    /// One that thinks: with the template for it, one slot and `context` tokens.
+    pub(crate) async fn start_thinking(tools: &Tools, context: &str, more: &[&str]) -> Self {
+        let template = tools.think_template();
+        let template = template.to_str().unwrap();
+        let arguments = ["-np", "1", "-c", context, "--chat-template-file", template];
+        Self::start(tools, &[&arguments, more].concat()).await
+    }
+
     /// The same on a given port.
     ///
     /// # Panics

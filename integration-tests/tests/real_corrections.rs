@@ -157,16 +157,7 @@ async fn a_real_loop_is_corrected() {
 #[tokio::test]
 async fn a_real_thinking_loop_is_closed() {
     let Some(tools) = Tools::find() else { return };
-    let template = tools.think_template();
-    let arguments = [
-        "-np",
-        "1",
-        "-c",
-        "8192",
-        "--chat-template-file",
-        template.to_str().unwrap(),
-    ];
-    let llama = Llama::start(&tools, &arguments).await;
+    let llama = Llama::start_thinking(&tools, "8192", &[]).await;
     let aegis = Aegis::in_front_of(&llama.url(), "").await;
     // Enough for the loop to be certain, and too few for the answer to fall into another.
     let request = greedy(120);

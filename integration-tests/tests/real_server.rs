@@ -40,19 +40,8 @@ fn one_incident(incidents: &[Value], code: &str, shadow: bool) {
 #[tokio::test]
 async fn answers_are_those_of_the_server_byte_for_byte() {
     let Some(tools) = Tools::find() else { return };
-    let think = tools.think_template();
     let plain = Llama::start(&tools, &["-np", "1", "-c", "4096"]).await;
-    let thinking = [
-        "-np",
-        "1",
-        "-c",
-        "4096",
-        "--reasoning-budget",
-        "12",
-        "--chat-template-file",
-        think.to_str().unwrap(),
-    ];
-    let thinking = Llama::start(&tools, &thinking).await;
+    let thinking = Llama::start_thinking(&tools, "4096", &["--reasoning-budget", "12"]).await;
     let prompt = json!({
         "model": "tiny", "prompt": "The license of", "max_tokens": 40, "temperature": 0, "stream": true, "cache_prompt": false,
     });

@@ -164,18 +164,7 @@ async fn whole_bodies_are_those_of_the_server() {
 #[tokio::test]
 async fn whole_bodies_with_reasoning_are_those_of_the_server() {
     let Some(tools) = Tools::find() else { return };
-    let think = tools.think_template();
-    let arguments = [
-        "-np",
-        "1",
-        "-c",
-        "4096",
-        "--reasoning-budget",
-        "12",
-        "--chat-template-file",
-        think.to_str().unwrap(),
-    ];
-    let llama = Llama::start(&tools, &arguments).await;
+    let llama = Llama::start_thinking(&tools, "4096", &["--reasoning-budget", "12"]).await;
     let aegis = Aegis::in_front_of(&llama.url(), NOTED_LOOPS).await;
     for (name, tokens, more) in [
         ("only reasoning", 6, json!({})),

@@ -4,7 +4,7 @@ use super::Relay;
 use super::held::with;
 use super::joined::Join;
 use super::plan::Planned;
-use crate::continuation::{Ask, NotInjectable, Plan};
+use crate::continuation::{Ask, Plan};
 use crate::decide::{Decision, Finding, Outcome};
 use crate::dialect::Template;
 use crate::dialect::calls::Calls;
@@ -228,12 +228,7 @@ impl Relay {
         let Some(asking) = self.asking.take_if(|asking| asking.ask.is_some()) else {
             return;
         };
-        let keep = self.held.len();
-        let again = match &self.source {
-            Some(source) => self.plan_with(source, self.capabilities(source), &asking.finding, keep),
-            None => Err(NotInjectable::Unreadable),
-        };
-        match again {
+        match self.planned_anew(&asking.finding) {
             Ok(planned) => self.start_asking(asking.finding, planned),
             Err(reason) => self.give_up(now, &asking.finding, &reason.to_string()),
         }
@@ -261,12 +256,7 @@ impl Relay {
     /// The upstream cannot go on from a prefill after all: it is asked in another way, as part of the same attempt.
     pub(super) fn ask_without_prefill(&mut self, now: Instant, finding: Finding, why: &str) {
         self.prefill_refused = true;
-        let keep = self.held.len();
-        let again = match &self.source {
-            Some(source) => self.plan_with(source, self.capabilities(source), &finding, keep),
-            None => Err(NotInjectable::Unreadable),
-        };
-        match again {
+        match self.planned_anew(&finding) {
             Ok(planned) => self.start_asking(finding, planned),
             Err(reason) => self.give_up(now, &finding, &format!("{why}; {reason}")),
         }

@@ -82,6 +82,12 @@ impl Relay {
         planned.map_err(|why| self.unavailable(why.to_string()))
     }
 
+    /// Another hidden request for a finding of which one was planned before: all that is held since then is sound.
+    pub(super) fn planned_anew(&self, finding: &Finding) -> Result<Planned, NotInjectable> {
+        let source = self.source.as_ref().ok_or(NotInjectable::Unreadable)?;
+        self.plan_with(source, self.capabilities(source), finding, self.held.len())
+    }
+
     /// What the upstream is told of a finding. A corrected request that broke off before it said a word is made again with
     /// its correction: without it, the fault would be as well.
     fn correction(&self, finding: &Finding) -> Correction {
@@ -97,7 +103,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn plan_with(
+    fn plan_with(
         &self,
         source: &Source,
         known: Capabilities,
@@ -148,7 +154,7 @@ impl Relay {
         self.guard.policy.mode == Mode::Shadow && complete
     }
 
-    pub(super) fn capabilities(&self, source: &Source) -> Capabilities {
+    fn capabilities(&self, source: &Source) -> Capabilities {
         let mut known = source.known.get().unwrap_or_default();
         if self.prefill_refused {
             known.prefill = Prefill::No;

@@ -1,5 +1,6 @@
 mod corrections;
 mod edges;
+mod faulty;
 mod splits;
 
 use super::*;
